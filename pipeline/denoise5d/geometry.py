@@ -1,0 +1,193 @@
+"""Boxes of voxels and blocks of an image: plain integers, no data.
+
+A block owns its *core* and reads its *padded* box, the core grown by the *halo* and cut at the
+image's border::
+
+      image border
+      ┌───────────────────────────────┐
+      │   padded                      │
+      │   ┌───────────────────┐       │
+      │   │ halo              │       │       At a border of the image there is no halo:
+      │   │   ┌───────────┐   │       │       the kernel mirrors there, and only there.
+      │   │   │   core    │   │       │
+      │   │   └───────────┘   │       │
+      │   └───────────────────┘       │
+      └───────────────────────────────┘
+
+All coordinates are voxels in the order T, C, Z, Y, X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TypeAlias
+
+AXES = "TCZYX"
+NDIM = len(AXES)
+
+Index: TypeAlias = tuple[int, int, int, int, int]
+"""One integer for each of T, C, Z, Y, X."""
+
+
+def as_index(values: tuple[int, ...] | list[int]) -> Index:
+    """Return five integers as an `Index`; raise ValueError for any other number of them."""
+    t, c, z, y, x = (int(value) for value in values)
+    return t, c, z, y, x
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open box of voxels: ``start <= index < stop`` on every axis.
+
+    Attributes
+    ----------
+    start, stop : Index
+        First voxel inside and first voxel beyond, TCZYX.
+    """
+
+    start: Index
+    stop: Index
+
+    def __post_init__(self) -> None:
+        if any(b < a for a, b in zip(self.start, self.stop, strict=True)):
+            raise ValueError(f"box ends before it starts: {self.start} .. {self.stop}")
+
+    @classmethod
+    def whole(cls, shape: Index) -> Box:
+        """Return the box of a whole image of `shape`."""
+        return cls((0, 0, 0, 0, 0), shape)
+
+    @property
+    def shape(self) -> Index:
+        """Length of every axis in voxels."""
+        return as_index([b - a for a, b in zip(self.start, self.stop, strict=True)])
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels inside."""
+        return prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The box as slices of an array of the whole image."""
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    def contains(self, other: Box) -> bool:
+        """Tell whether every voxel of `other` is inside."""
+        return all(
+            a <= c and d <= b
+            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
+        )
+
+    def grown(self, halo: Index, image_shape: Index) -> Box:
+        """Return the box with `halo` voxels more on both sides, cut at the image's border."""
+        start = [max(0, a - h) for a, h in zip(self.start, halo, strict=True)]
+        stop = [min(n, b + h) for b, h, n in zip(self.stop, halo, image_shape, strict=True)]
+        return Box(as_index(start), as_index(stop))
+
+    def relative_to(self, origin: Index) -> Box:
+        """Return the same box in coordinates that begin at `origin`."""
+        start = [a - o for a, o in zip(self.start, origin, strict=True)]
+        stop = [b - o for b, o in zip(self.stop, origin, strict=True)]
+        return Box(as_index(start), as_index(stop))
+
+    def tiles(self, unit: Index) -> Iterator[Box]:
+        """Yield the cells of the lattice of `unit`-sized boxes, anchored at 0, cut to this box.
+
+        The image's write units that a core covers, for one: in C order, the last ones ragged.
+        """
+        ranges = [
+            range(a - a % u, b, u) for a, b, u in zip(self.start, self.stop, unit, strict=True)
+        ]
+        for corner in product(*ranges):
+            start = [max(a, c) for a, c in zip(self.start, corner, strict=True)]
+            stop = [min(b, c + u) for b, c, u in zip(self.stop, corner, unit, strict=True)]
+            yield Box(as_index(start), as_index(stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One task's share of the image.
+
+    Attributes
+    ----------
+    index : int
+        Number of the block in C order of the grid, from 0.
+    core : Box
+        The voxels that the block owns and writes.
+    padded : Box
+        The voxels that it reads: the core and its halo.
+    """
+
+    index: int
+    core: Box
+    padded: Box
+
+
+@dataclass(frozen=True, slots=True)
+class BlockGrid:
+    """All blocks of an image, each computed from its number: ten million cost nothing.
+
+    Attributes
+    ----------
+    image_shape : Index
+        Shape of the image in voxels.
+    block_shape : Index
+        Shape of a core in voxels; the last ones on an axis may be shorter.
+    halo : Index
+        Voxels read around the core on both sides.
+    """
+
+    image_shape: Index
+    block_shape: Index
+    halo: Index
+
+    def __post_init__(self) -> None:
+        if min(self.image_shape) < 1 or min(self.block_shape) < 1 or min(self.halo) < 0:
+            raise ValueError(f"impossible grid: {self}")
+
+    @property
+    def counts(self) -> Index:
+        """Number of blocks along every axis."""
+        pairs = zip(self.image_shape, self.block_shape, strict=True)
+        return as_index([-(-n // b) for n, b in pairs])
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def __getitem__(self, index: int) -> Block:
+        if not 0 <= index < len(self):
+            raise IndexError(f"block {index} of {len(self)}")
+        rest, cell = index, [0] * NDIM
+        for axis in reversed(range(NDIM)):
+            rest, cell[axis] = divmod(rest, self.counts[axis])
+        start = [c * b for c, b in zip(cell, self.block_shape, strict=True)]
+        sizes = zip(start, self.block_shape, self.image_shape, strict=True)
+        core = Box(as_index(start), as_index([min(n, a + b) for a, b, n in sizes]))
+        return Block(index, core, core.grown(self.halo, self.image_shape))
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def largest_padded(self) -> Index:
+        """Shape of the largest padded box, axis by axis."""
+        return as_index([max(lengths) for lengths in self._padded_lengths()])
+
+    @property
+    def padded_voxels(self) -> int:
+        """Voxels read by all blocks together."""
+        return prod(sum(lengths) for lengths in self._padded_lengths())
+
+    @property
+    def redundancy(self) -> float:
+        """Padded voxels over core voxels, at least 1."""
+        return self.padded_voxels / prod(self.image_shape)
+
+    def _padded_lengths(self) -> Iterator[list[int]]:
+        """Yield, axis by axis, the padded length of every block along that axis."""
+        for n, b, h in zip(self.image_shape, self.block_shape, self.halo, strict=True):
+            yield [min(n, a + b + h) - max(0, a - h) for a in range(0, n, b)]
