@@ -1,0 +1,150 @@
+#include "denoise5d/tiling.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <new>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace denoise5d {
+namespace {
+
+constexpr std::size_t kScratchBytes = std::size_t{4} << 20; // about a core's share of the caches
+
+std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }
+
+// Work per voxel of a tile: how much larger its patch sums are than itself, on average.
+double overhead(const Index& size, const Index& window, const Index& patch) {
+    double factor = 1;
+    for (int a = 0; a < kAxes; ++a) {
+        const auto n = static_cast<double>(size[a]);
+        factor *= (n + 0.5 * static_cast<double>(window[a]) + 3.0 * static_cast<double>(patch[a])) / n;
+    }
+    return factor * (1 + 16.0 / static_cast<double>(size[3])); // loops over short rows are slower
+}
+
+// Time lost because the last round of tiles leaves threads without work.
+double imbalance(const Index& shape, const Index& size, int threads) {
+    std::ptrdiff_t tiles = 1;
+    for (int a = 0; a < kAxes; ++a) tiles *= ceil_div(shape[a], size[a]);
+    return static_cast<double>(ceil_div(tiles, threads) * threads) / static_cast<double>(tiles);
+}
+
+bool thread_zero() {
+#ifdef _OPENMP
+    return omp_get_thread_num() == 0;
+#else
+    return true;
+#endif
+}
+
+// Asks `interrupted` at most every 50 ms, from the calling thread only; remembers a yes.
+class Poll {
+  public:
+    explicit Poll(const Execution& execution) : execution_(execution) {}
+
+    [[nodiscard]] bool stopped() const { return stopped_; }
+    void stop() { stopped_ = true; }
+    void ask() {
+        using namespace std::chrono_literals;
+        if (!thread_zero()) return;
+        const auto now = std::chrono::steady_clock::now();
+        if (now - last_ < 50ms) return;
+        last_ = now;
+        if (execution_.interrupted()) stopped_ = interrupted_ = true;
+    }
+    [[nodiscard]] bool interrupted() const { return interrupted_; }
+
+  private:
+    const Execution& execution_;
+    std::chrono::steady_clock::time_point last_{};
+    std::atomic<bool> stopped_{false};
+    bool interrupted_ = false;
+};
+
+} // namespace
+
+std::size_t tile_floats(const Index& size, const Index& window, const Index& patch) {
+    std::size_t local = 1, core = 1, boxed = 1, votes = 1;
+    for (int a = 0; a < kAxes; ++a) {
+        const auto grow = [&](std::ptrdiff_t patches, std::ptrdiff_t windows) {
+            return static_cast<std::size_t>(size[a] + patches * patch[a] + windows * window[a]);
+        };
+        const int in_plane = a >= 2 ? 2 : 0; // summed over the patch in y and x already
+        local *= grow(4, 2);
+        core *= grow(0, 0);
+        boxed *= grow(4 - in_plane, 1);
+        votes *= grow(2 - in_plane, 1);
+    }
+    const auto rows = static_cast<std::size_t>(size[2] + window[2] + 4 * patch[2]);
+    const auto cells = static_cast<std::size_t>(size[3] + window[3] + 4 * patch[3]);
+    return 3 * local + 3 * core + boxed + votes + (rows + 1) * cells;
+}
+
+Index choose_tile(const Index& shape, const Index& window, const Index& patch, int threads) {
+    Index best{};
+    double least = 0;
+    for (std::ptrdiff_t t = 1; t <= 16; t *= 2)
+        for (std::ptrdiff_t z = 1; z <= 32; z *= 2)
+            for (std::ptrdiff_t y = 8; y <= 128; y *= 2)
+                for (std::ptrdiff_t x = 32; x <= 256; x *= 2) {
+                    Index size = {t, z, y, x};
+                    for (int a = 0; a < kAxes; ++a) // cut the axis into equal parts
+                        size[a] = ceil_div(shape[a], ceil_div(shape[a], size[a]));
+                    const bool fits = tile_floats(size, window, patch) * 4 <= kScratchBytes;
+                    if (!fits && best[0] != 0) continue; // the smallest one is always allowed
+                    const double cost =
+                        overhead(size, window, patch) * imbalance(shape, size, threads);
+                    if (best[0] == 0 || cost < least) {
+                        best = size;
+                        least = cost;
+                    }
+                }
+    return best;
+}
+
+void for_each_tile(const Box& region, const Index& tile, std::size_t scratch_floats,
+                   const Execution& execution,
+                   const std::function<void(float*, const Box&)>& work) {
+    Index counts{};
+    std::ptrdiff_t total = 1;
+    for (int a = 0; a < kAxes; ++a) {
+        counts[a] = ceil_div(region.shape()[a], tile[a]);
+        total *= counts[a];
+    }
+    Poll poll(execution);
+    std::exception_ptr failure;
+#pragma omp parallel num_threads(execution.threads)
+    {
+        std::unique_ptr<float[]> scratch(new (std::nothrow) float[scratch_floats]);
+#pragma omp for schedule(dynamic, 1)
+        for (std::ptrdiff_t i = 0; i < total; ++i) {
+            poll.ask();
+            if (poll.stopped()) continue;
+            Box box;
+            auto rest = i;
+            for (int a = kAxes - 1; a >= 0; --a) {
+                box.start[a] = region.start[a] + rest % counts[a] * tile[a];
+                box.stop[a] = std::min(box.start[a] + tile[a], region.stop[a]);
+                rest /= counts[a];
+            }
+            try {
+                if (!scratch) throw std::bad_alloc();
+                work(scratch.get(), box);
+            } catch (...) { // an exception must not leave a parallel region
+#pragma omp critical
+                failure = std::current_exception();
+                poll.stop();
+            }
+        }
+    }
+    if (failure) std::rethrow_exception(failure);
+    if (poll.interrupted()) throw Interrupted();
+}
+
+} // namespace denoise5d

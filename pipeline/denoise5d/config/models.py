@@ -1,0 +1,311 @@
+"""The keys of the YAML: types, rules, defaults, and what each one means to its user.
+
+Descriptions and examples serve the editors (JSON schema) and the messages alike. Rules that look at
+several keys raise one error with all that they found, through `broken_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from denoise5d.config.fields import (
+    GROUP,
+    Auto,
+    AutoCount,
+    AutoIterations,
+    AutoMemory,
+    AutoPatch,
+    AutoShape,
+    AutoShards,
+    Axes,
+    DType,
+    ExactHalo,
+    HostPort,
+    LocalPath,
+    PerChannel,
+    RuleBroken,
+    Shape,
+    Text,
+    broken_rules,
+    either,
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class InputModel(_Section):
+    """The image to denoise."""
+
+    path: LocalPath = Field(
+        description="The image: an OME-Zarr 0.4 or 0.5 image or a plain Zarr array, 2-D to 5-D. "
+        "A path that is not absolute starts at the folder of this YAML file.",
+        examples=["embryo.zarr"],
+    )
+    axes: Axes | None = Field(
+        default=None,
+        description="What the axes of the array are, in its order: T time, C channel, Z depth, "
+        "Y, X. Only needed if the image does not say so itself.",
+        examples=["TZYX"],
+    )
+    shape: Shape | None = Field(
+        default=None,
+        description="Size of the image in voxels (T, C, Z, Y, X), 1 for an axis it lacks. Only to "
+        "plan without having the image at hand; give dtype too.",
+        examples=[[17, 1, 1501, 2048, 1936]],
+    )
+    dtype: DType | None = Field(
+        default=None,
+        description="Type of the grey values; cameras mostly give uint16. Goes with shape.",
+        examples=["uint16"],
+    )
+    dataset: Text | None = Field(
+        default=None,
+        description="Which array of the store to take, as a path inside it. "
+        "Left out: the image in full resolution.",
+        examples=["s1"],
+    )
+
+    @model_validator(mode="after")
+    def _shape_with_dtype(self) -> InputModel:
+        if (self.shape is None) != (self.dtype is None):
+            missing = "shape" if self.shape is None else "dtype"
+            rule = "is missing, shape and dtype go together; give both or none"
+            raise broken_rules([((missing,), rule)])
+        return self
+
+
+class OutputModel(_Section):
+    """The denoised image that is written."""
+
+    path: LocalPath = Field(
+        description="Where the denoised image goes: an OME-Zarr 0.5 store. A path that is not "
+        "absolute starts at the folder of this YAML file. Never the input itself.",
+        examples=["embryo-denoised.zarr"],
+    )
+    dtype: Literal["same", "float32"] = Field(
+        default="same",
+        description="Type of the grey values: same as the input's (rounded, and cut off at the "
+        "ends of its range), or float32, which keeps fractions and takes more disk.",
+        examples=["same", "float32"],
+    )
+    chunks: AutoShape = Field(
+        default="auto",
+        description="Size in voxels (T, C, Z, Y, X) of the pieces that viewers load one by one.",
+        examples=["auto", [1, 1, 64, 128, 128]],
+    )
+    shards: AutoShards = Field(
+        default="auto",
+        description="Size in voxels (T, C, Z, Y, X) of one file, which bundles many chunks, so "
+        "that the image is not millions of files. A multiple of chunks. null: each chunk a file.",
+        examples=["auto", None, [1, 1, 256, 512, 512]],
+    )
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> OutputModel:
+        if isinstance(self.chunks, tuple) and isinstance(self.shards, tuple):
+            pairs = enumerate(zip(self.shards, self.chunks, strict=True))
+            broken: list[RuleBroken] = [
+                (("shards", i), f"must be a multiple of output.chunks[{i}], which is {chunk}")
+                for i, (shard, chunk) in pairs
+                if shard % chunk
+            ]
+            if broken:
+                raise broken_rules(broken)
+        return self
+
+
+class NoiseGiven(_Section):
+    """The noise of the camera, when known: gain and offset, or sigma."""
+
+    gain: PerChannel = Field(
+        default=None,
+        description="Grey levels for each detected photo-electron: how fast the variance of the "
+        "noise grows with brightness. One number, or a list with one for each channel.",
+        examples=[3.92, [3.92, 4.1]],
+    )
+    offset: PerChannel = Field(
+        default=None,
+        description="The noise's variance at grey level 0: variance = gain x brightness + offset. "
+        "Below zero for most cameras, as they add a constant to all grey levels.",
+        examples=[-388, [-388, -402]],
+    )
+    read_noise: PerChannel = Field(
+        default=None,
+        description="Standard deviation in grey levels of what the camera's electronics add. "
+        "Only matters where there are hardly any photons. Left out: half the gain.",
+        examples=[2.0, [2.0, 2.2]],
+    )
+    sigma: PerChannel = Field(
+        default=None,
+        description="Standard deviation in grey levels of noise that is equally strong everywhere, "
+        "dark or bright. Instead of gain and offset.",
+        examples=[20, [20, 25]],
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> NoiseGiven:
+        if broken := [*self._together(), *self._ranges(), *self._lengths()]:
+            raise broken_rules(broken)
+        return self
+
+    def _together(self) -> Iterator[RuleBroken]:
+        values = self.given()
+        if not values:
+            yield (), "must hold gain and offset, or sigma; or write noise: auto"
+        if "sigma" in values:
+            for key in values:
+                if key != "sigma":
+                    yield (key,), "must not stand beside sigma; remove one of the two"
+        elif values:
+            for key, other in (("gain", "offset"), ("offset", "gain")):
+                if other in values and key not in values:
+                    yield (key,), f"is missing, {other} needs it; give it, or sigma alone"
+            if "read_noise" in values and not {"gain", "offset"} & set(values):
+                yield ("gain",), "is missing, read_noise needs it; give gain and offset"
+
+    def _ranges(self) -> Iterator[RuleBroken]:
+        for key, values in self.given().items():
+            for i, value in enumerate(values):
+                where = (key, i) if isinstance(getattr(self, key), tuple) else (key,)
+                if key in ("gain", "sigma") and value <= 0:
+                    yield where, "must be greater than 0"
+                if key == "read_noise" and value < 0:
+                    yield where, "must be at least 0"
+
+    def _lengths(self) -> Iterator[RuleBroken]:
+        lists = {key: v for key, v in self.given().items() if isinstance(getattr(self, key), tuple)}
+        for key in list(lists)[1:]:
+            first = next(iter(lists))
+            if len(lists[key]) != len(lists[first]):
+                yield (key,), f"must be as long as noise.{first}, one number for each channel"
+
+    def given(self) -> dict[str, tuple[float, ...]]:
+        """Return the keys that have a value, a single number as a list of one."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {
+            key: value if isinstance(value, tuple) else (value,)
+            for key, value in values.items()
+            if value is not None
+        }
+
+
+Noise = Annotated[
+    Auto | Annotated[NoiseGiven, GROUP],
+    either("must be auto, or hold gain and offset, or sigma"),
+]
+
+
+class DenoiseModel(_Section):
+    """How strongly, and by which comparisons, the image is denoised."""
+
+    patch: AutoPatch = Field(
+        default="auto",
+        description="Radius in voxels (T, C, Z, Y, X) of the small surroundings by which voxels "
+        "are compared; 0 for C. Larger: smoother, safer in strong noise, slower. "
+        "auto: after the axes that the image has.",
+        examples=["auto", [0, 0, 1, 3, 3]],
+    )
+    iterations: AutoIterations = Field(
+        default="auto",
+        description="Number of rounds, 1 to 6; each looks for similar places further away. "
+        "auto: after the axes that the image has.",
+        examples=["auto", 4],
+    )
+    pvalue: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1,
+        description="How readily two places are taken for different, between 0 and 1. Smaller: "
+        "more is averaged, smoother. Larger: more detail and more noise stay.",
+        examples=[0.1],
+    )
+
+
+class BlocksModel(_Section):
+    """How the image is cut into the blocks that are worked on one by one."""
+
+    shape: AutoShape = Field(
+        default="auto",
+        description="Size in voxels (T, C, Z, Y, X) of a block without its margin. "
+        "auto: what fits the memory and takes the least time.",
+        examples=["auto", [17, 1, 1501, 512, 512]],
+    )
+    halo: ExactHalo = Field(
+        default="exact",
+        description="Margin in voxels (T, C, Z, Y, X) that is read around a block; 0 for C. "
+        "exact: as much as can matter, so no block edge is ever seen. Less is faster but "
+        "approximate.",
+        examples=["exact", [0, 0, 2, 10, 10]],
+    )
+    memory_factor: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=6.0,
+        description="Memory that a worker is given, as a multiple of one block with its margin "
+        "(4 bytes a voxel).",
+        examples=[6],
+    )
+    retries: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=2,
+        description="How many times a block that failed is tried again.",
+        examples=[2],
+    )
+
+
+class ClusterModel(_Section):
+    """The machine that does the work."""
+
+    kind: Literal["local"] = Field(
+        default="local",
+        description="Where to compute. local: on the machine where the command is started; the "
+        "only kind in this version.",
+        examples=["local"],
+    )
+    workers: AutoCount = Field(
+        default="auto",
+        description="How many blocks are worked on at the same time, each by a process of its own.",
+        examples=["auto", 2],
+    )
+    cpus: AutoCount = Field(
+        default="auto",
+        description="How many processor cores each worker uses.",
+        examples=["auto", 4],
+    )
+    memory: AutoMemory = Field(
+        default="auto",
+        description="Memory that each worker may use, in GiB. auto: a share of what is free.",
+        examples=["auto", 32],
+    )
+    dashboard: HostPort | None = Field(
+        default=None,
+        description="host:port of a web page that shows the workers at work; localhost:8787 is "
+        "seen from this machine only. null: no page.",
+        examples=["localhost:8787"],
+    )
+
+
+class ConfigModel(_Section):
+    """A run of denoise5d: which image to denoise, how, and where."""
+
+    input: InputModel
+    output: OutputModel
+    noise: Noise = Field(
+        default="auto",
+        description="The noise of the camera. auto: measured in the image itself; or gain and "
+        "offset, or sigma, if you know them.",
+        examples=["auto", {"gain": [3.92], "offset": [-388]}],
+    )
+    denoise: DenoiseModel = DenoiseModel()
+    blocks: BlocksModel = BlocksModel()
+    cluster: ClusterModel = ClusterModel()
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "input": InputModel,
+    "output": OutputModel,
+    "noise": NoiseGiven,
+    "denoise": DenoiseModel,
+    "blocks": BlocksModel,
+    "cluster": ClusterModel,
+}

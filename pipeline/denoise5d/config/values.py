@@ -1,0 +1,178 @@
+"""What a YAML file says, as plain frozen values that travel anywhere.
+
+Five numbers stand for T, C, Z, Y, X. Where the YAML says ``auto`` or ``exact`` the value is None:
+whoever uses it works it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from denoise5d.geometry import Index
+
+
+@dataclass(frozen=True, slots=True)
+class InputConfig:
+    """The image to denoise.
+
+    Attributes
+    ----------
+    path : Path
+        The Zarr image, absolute, links followed.
+    axes : str or None
+        Axes in the order of the array, capitals out of TCZYX; None: from the image's metadata.
+    shape : Index or None
+        Shape in voxels, TCZYX, to plan without the data; None: from the image.
+    dtype : str or None
+        NumPy name of the type of the voxels; given exactly when `shape` is.
+    dataset : str or None
+        Path of the array inside the store; None: the image of full resolution.
+    """
+
+    path: Path
+    axes: str | None
+    shape: Index | None
+    dtype: str | None
+    dataset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputConfig:
+    """The store that is written.
+
+    Attributes
+    ----------
+    path : Path
+        The OME-Zarr image, absolute, links followed; not the input, nor in it, nor around it.
+    dtype : {"same", "float32"}
+        Type of the voxels: as the input's, or float32.
+    chunks : Index or None
+        Chunk in voxels, TCZYX; None: chosen by the plan.
+    shards : Index or None
+        Shard in voxels, TCZYX; None: none, or chosen by the plan if `shards_auto`.
+    shards_auto : bool
+        Whether the plan chooses the shards.
+    """
+
+    path: Path
+    dtype: Literal["same", "float32"]
+    chunks: Index | None
+    shards: Index | None
+    shards_auto: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseConfig:
+    """The noise of the camera: gain and offset (and read noise), or sigma.
+
+    All tuples given are of one length: 1, a value for every channel, or one value a channel.
+
+    Attributes
+    ----------
+    gain : tuple of float or None
+        Grey levels a photo-electron, > 0.
+    offset : tuple of float or None
+        ``variance = gain * mean + offset``, in grey levels squared.
+    read_noise : tuple of float or None
+        Standard deviation of the camera's read-out in grey levels, >= 0.
+    sigma : tuple of float or None
+        Standard deviation of noise that does not depend on the signal, in grey levels, > 0.
+    """
+
+    gain: tuple[float, ...] | None
+    offset: tuple[float, ...] | None
+    read_noise: tuple[float, ...] | None
+    sigma: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseConfig:
+    """The settings of the estimator.
+
+    Attributes
+    ----------
+    patch : Index or None
+        Radius of a patch in voxels, TCZYX, 0 for C; None: after the image's dimensions.
+    iterations : int or None
+        Number of iterations, 1 to 6; None: after the image's dimensions.
+    pvalue : float
+        Share of truly equal patches that are taken for different, between 0 and 1.
+    """
+
+    patch: Index | None
+    iterations: int | None
+    pvalue: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksConfig:
+    """How the image is cut.
+
+    Attributes
+    ----------
+    shape : Index or None
+        Core of a block in voxels, TCZYX; None: chosen by the plan.
+    halo : Index or None
+        Voxels read around a core, TCZYX, 0 for C; None: exactly what the estimator reaches.
+    memory_factor : float
+        Memory of a worker over the padded block in float32, >= 1.
+    retries : int
+        How many times a failed block is tried again, >= 0.
+    """
+
+    shape: Index | None
+    halo: Index | None
+    memory_factor: float
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Where the work is done.
+
+    Attributes
+    ----------
+    kind : {"local"}
+        The machine that the command runs on.
+    workers : int or None
+        Processes, a block at a time each; None: chosen by the plan.
+    cpus : int or None
+        Threads of the kernel in each worker; None: what the machine has, shared out.
+    memory : float or None
+        Memory of a worker in GiB; None: what the machine has, shared out.
+    dashboard : str or None
+        ``host:port`` of dask's web page; None: no such page.
+    """
+
+    kind: Literal["local"]
+    workers: int | None
+    cpus: int | None
+    memory: float | None
+    dashboard: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that one YAML file says.
+
+    Attributes
+    ----------
+    source : Path
+        The YAML file, absolute.
+    input, output : InputConfig, OutputConfig
+        What is read and what is written.
+    noise : NoiseConfig or None
+        The noise as given; None: estimated from the image.
+    denoise, blocks, cluster : DenoiseConfig, BlocksConfig, ClusterConfig
+        The estimator, the blocks, the workers.
+    """
+
+    source: Path
+    input: InputConfig
+    output: OutputConfig
+    noise: NoiseConfig | None
+    denoise: DenoiseConfig
+    blocks: BlocksConfig
+    cluster: ClusterConfig

@@ -1,0 +1,184 @@
+"""The JSON schema agrees with the loader, and the shipped files with both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoise5d.config import Config, NoiseConfig, json_schema, load_config
+from denoise5d.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PATHS = "input: {path: a.zarr}\noutput: {path: b.zarr}\n"
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+LIMITS: dict[str, Callable[[Any, Any], bool]] = {
+    "minimum": lambda value, limit: value >= limit,
+    "maximum": lambda value, limit: value <= limit,
+    "exclusiveMinimum": lambda value, limit: value > limit,
+    "exclusiveMaximum": lambda value, limit: value < limit,
+    "minItems": lambda value, limit: len(value) >= limit,
+    "maxItems": lambda value, limit: len(value) <= limit,
+    "minLength": lambda value, limit: len(value) >= limit,
+    "const": lambda value, limit: value == limit,
+    "enum": lambda value, limit: value in limit,
+}
+SAID = {"type", "title", "description", "default", "examples", "$defs", "$schema"}
+
+
+def accepts(root: dict[str, Any], value: Any, rule: dict[str, Any] | None = None) -> bool:
+    """Validate by the part of JSON schema that ours uses; an unknown keyword is a KeyError."""
+    rule = root if rule is None else rule
+    words = rule.get("type", list(TYPES))
+    words = [words] if isinstance(words, str) else words
+    kinds = tuple(kind for word in words for kind in TYPES[word])
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        return False
+    return all(_holds(root, rule, word, value) for word in rule.keys() - SAID)
+
+
+def _holds(root: dict[str, Any], rule: dict[str, Any], word: str, value: Any) -> bool:
+    limit = rule[word]
+    keys = value.keys() if isinstance(value, dict) else set()
+    match word:
+        case "properties":
+            return all(accepts(root, value[key], limit[key]) for key in keys & limit.keys())
+        case "additionalProperties":
+            return bool(limit) or keys <= rule["properties"].keys()
+        case "required":
+            return value is None or set(limit) <= keys
+        case "items":
+            return all(accepts(root, item, limit) for item in value)
+        case "anyOf":
+            return any(accepts(root, value, option) for option in limit)
+        case "oneOf":
+            return sum(accepts(root, value, option) for option in limit) == 1
+        case "$ref":
+            return accepts(root, value, root["$defs"][limit.removeprefix("#/$defs/")])
+        case _:
+            return bool(LIMITS[word](value, limit))
+
+
+def load(folder: Path, text: str | bytes) -> Config:
+    path = folder / "run.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_config(path)
+
+
+def test_schema_names_its_draft_and_is_json() -> None:
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert json.loads(json.dumps(schema, allow_nan=False)) == schema
+
+
+def test_every_key_has_a_description_and_a_default() -> None:
+    schema = json_schema()
+    assert set(schema["$defs"]) == {
+        *("InputModel", "OutputModel", "NoiseGiven"),
+        *("DenoiseModel", "BlocksModel", "ClusterModel"),
+    }
+    for group in [schema, *schema["$defs"].values()]:
+        assert len(group["description"]) > 10
+        for name, key in group["properties"].items():
+            target = schema["$defs"][key["$ref"].split("/")[-1]] if "$ref" in key else key
+            assert len(target["description"]) > 10, name
+            assert "default" in key or name in group["required"], name
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_files_load_and_fit_the_schema(path: Path) -> None:
+    config = load_config(path)
+    assert config.input.path.parent == config.output.path.parent == CONFIGS
+    assert accepts(json_schema(), yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "output: {path: b}",
+        PATHS + "denoise: {iterations: 7}",
+        PATHS + "denoise: {pvalue: 1}",
+        PATHS + "blocks: {halo: auto}",
+        PATHS + "blocks: {halo: [0, 0, -1, 0, 0]}",
+        PATHS + "blocks: {shape: [1, 1, 1]}",
+        PATHS + "cluster: {kind: slurm}",
+        PATHS + "noise: {gain: []}",
+        PATHS + "nose: auto",
+    ],
+)
+def test_schema_refuses_what_the_loader_refuses(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        load(tmp_path, text)
+    assert not accepts(json_schema(), yaml.safe_load(text))
+
+
+def test_schema_lets_a_section_be_empty() -> None:
+    assert accepts(json_schema(), yaml.safe_load(PATHS + "denoise:\nblocks:\ncluster:\n"))
+
+
+def test_the_examples_say_what_their_names_promise() -> None:
+    demo, embryo, film = (
+        load_config(CONFIGS / f"{name}.yaml") for name in ("demo", "embryo-202GB", "timelapse-2d")
+    )
+    camera = NoiseConfig((3.92,), (-388.0,), None, None)
+    assert (demo.noise, demo.cluster.workers, demo.cluster.cpus) == (camera, 2, 1)
+    assert (demo.input.path.name, demo.output.path.name) == ("embryo.zarr", "embryo-denoised.zarr")
+    assert (embryo.input.shape, embryo.input.dtype) == ((17, 1, 1501, 2048, 1936), "uint16")
+    assert embryo.noise == camera
+    assert (embryo.cluster.workers, embryo.cluster.cpus, embryo.cluster.memory) == (1, 76, 230)
+    assert (film.input.axes, film.noise) == ("TYX", None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("config")
+
+
+FIVES = st.tuples(*[st.integers(1, 4000)] * 5).map(list)
+MARGINS = st.tuples(*[st.integers(0, 8), st.just(0), *[st.integers(0, 8)] * 3]).map(list)
+POSITIVE = st.floats(1e-6, 1e6)
+VALID: dict[tuple[str, str], st.SearchStrategy[Any]] = {
+    ("input", "axes"): st.permutations("TCZYX").map("".join),
+    ("input", "dataset"): st.sampled_from(["0", "scale/1"]),
+    ("output", "dtype"): st.sampled_from(["same", "float32"]),
+    ("output", "chunks"): FIVES,
+    ("denoise", "patch"): MARGINS,
+    ("denoise", "iterations"): st.integers(1, 6),
+    ("denoise", "pvalue"): st.floats(0.001, 0.999),
+    ("blocks", "shape"): FIVES,
+    ("blocks", "halo"): MARGINS,
+    ("blocks", "memory_factor"): st.floats(1, 100),
+    ("blocks", "retries"): st.integers(0, 9),
+    ("cluster", "kind"): st.just("local"),
+    ("cluster", "workers"): st.integers(1, 999),
+    ("cluster", "cpus"): st.integers(1, 999),
+    ("cluster", "memory"): POSITIVE,
+    ("cluster", "dashboard"): st.sampled_from(["localhost:0", "[::1]:8787", "127.0.0.1:65535"]),
+}
+
+
+@settings(deadline=None, max_examples=100)
+@given(values=st.fixed_dictionaries({}, optional=VALID))
+def test_valid_values_come_back(folder: Path, values: dict[tuple[str, str], Any]) -> None:
+    data: dict[str, Any] = {"input": {"path": "a"}, "output": {"path": "b"}}
+    for (section, key), value in values.items():
+        data.setdefault(section, {})[key] = value
+    config = load(folder, yaml.safe_dump(data))
+    for (section, key), value in values.items():
+        expected = tuple(value) if isinstance(value, list) else value
+        assert getattr(getattr(config, section), key) == expected
+    assert accepts(json_schema(), data)
