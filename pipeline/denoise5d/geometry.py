@@ -99,6 +99,8 @@ class Box:
 
         The image's write units that a core covers, for one: in C order, the last ones ragged.
         """
+        if not self.voxels:
+            return
         ranges = [
             range(a - a % u, b, u) for a, b, u in zip(self.start, self.stop, unit, strict=True)
         ]
@@ -175,19 +177,55 @@ class BlockGrid:
     @property
     def largest_padded(self) -> Index:
         """Shape of the largest padded box, axis by axis."""
-        return as_index([max(lengths) for lengths in self._padded_lengths()])
+        return as_index([largest for _, largest in self._padded_lengths()])
 
     @property
     def padded_voxels(self) -> int:
         """Voxels read by all blocks together."""
-        return prod(sum(lengths) for lengths in self._padded_lengths())
+        return prod(total for total, _ in self._padded_lengths())
 
     @property
     def redundancy(self) -> float:
         """Padded voxels over core voxels, at least 1."""
         return self.padded_voxels / prod(self.image_shape)
 
-    def _padded_lengths(self) -> Iterator[list[int]]:
-        """Yield, axis by axis, the padded length of every block along that axis."""
-        for n, b, h in zip(self.image_shape, self.block_shape, self.halo, strict=True):
-            yield [min(n, a + b + h) - max(0, a - h) for a in range(0, n, b)]
+    def _padded_lengths(self) -> Iterator[tuple[int, int]]:
+        axes = zip(self.image_shape, self.block_shape, self.halo, strict=True)
+        return (padded_lengths(n, b, h) for n, b, h in axes)
+
+
+def padded_lengths(length: int, block: int, halo: int) -> tuple[int, int]:
+    """Return the sum and the maximum of the padded lengths of all blocks along one axis.
+
+    In closed form, so that an axis of a million blocks costs what an axis of one does.
+
+    Parameters
+    ----------
+    length, block, halo : int
+        Length of the axis, of a core and of the halo, in voxels.
+
+    Returns
+    -------
+    total, largest : int
+        In voxels; at least `length`, and at most `length`.
+    """
+    count = -(-length // block)
+    # Block i begins at max(0, i * block - halo): the sum over the blocks that do not begin at 0 ...
+    first = min(count, halo // block + 1)
+    begins = _sum_of_range(first, count) * block - (count - first) * halo
+    # ... and ends at min(length, (i + 1) * block + halo): short of the end by `gap` - i * block.
+    gap = length - block - halo
+    short = max(0, -(-gap // block))
+    ends = length * count - (gap * short - _sum_of_range(0, short) * block)
+
+    # The padded length is concave in the start of the core and has its maximum where the halo
+    # just is not cut, on the left or on the right: one of the two blocks beside it is the largest.
+    peak = max(0, min(halo, gap)) // block
+    starts = [min(i, count - 1) * block for i in (peak, peak + 1)]
+    largest = max(min(length, a + block + halo) - max(0, a - halo) for a in starts)
+    return ends - begins, largest
+
+
+def _sum_of_range(start: int, stop: int) -> int:
+    """Return the sum of the integers ``start <= i < stop``, for ``0 <= start <= stop``."""
+    return (stop - start) * (start + stop - 1) // 2
