@@ -1,0 +1,349 @@
+"""The ledger: what is done, one line a block, appended by the driver alone.
+
+It lies beside the output and is the only thing that says a block is done; files that exist say
+nothing (an all-background chunk may have none)::
+
+    embryo-denoised.zarr                  the output
+    embryo-denoised.zarr.denoise5d/
+        ledger.jsonl                      line 1: the header; each further line: one finished block
+        lock                              who is working on it
+
+The header holds what must not change between two runs: the fingerprint, the grid of blocks, the
+layout, the noise. A driver that is killed while it appends leaves a torn last line, one without its
+newline. That block does not count as done, and the next append cuts the rest of it off.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from denoise5d.errors import FingerprintError, OutputError
+
+LEDGER_NAME = "ledger.jsonl"
+LOCK_NAME = "lock"
+_FORMAT = 1
+
+
+def run_folder(output: Path) -> Path:
+    """Return the folder beside `output` that holds its ledger and its lock."""
+    return output.with_name(output.name + ".denoise5d")
+
+
+@dataclass(frozen=True, slots=True)
+class StageSeconds:
+    """Wall time of one block, stage by stage, in seconds.
+
+    Attributes
+    ----------
+    read, kernel, write, verify : float
+        Reading the padded box; denoising; writing the core; reading it back and comparing.
+    """
+
+    read: float
+    kernel: float
+    write: float
+    verify: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """One finished block.
+
+    Attributes
+    ----------
+    block : int
+        Number of the block in the grid.
+    worker : str
+        Name of the worker that did it.
+    job : str or None
+        SLURM job of the worker.
+    start : str
+        When it began, ISO 8601, UTC.
+    seconds : StageSeconds
+        Wall time of the attempt that succeeded.
+    peak_bytes : int
+        Peak memory of the worker, in bytes.
+    checksums : tuple of str
+        One for the decoded bytes of each write unit of the core, in C order.
+    attempts : int
+        Attempts it took, at least 1.
+    """
+
+    block: int
+    worker: str
+    job: str | None
+    start: str
+    seconds: StageSeconds
+    peak_bytes: int
+    checksums: tuple[str, ...]
+    attempts: int
+
+
+class Ledger:
+    """The blocks that are done. Memory: one byte a block, whatever the ledger's length.
+
+    Make one with `create` or `open`. Only the driver that holds the output's lock may append.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    header : dict
+        Its first line.
+    blocks : int
+        Number of blocks of the run.
+    done_count : int
+        Number of those that are done.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = path
+        self.header, self._end = _read_header(path)  # `_end`: what comes after it is torn
+        self.blocks: int = self.header["blocks"]
+        self.done_count = 0
+        self._done = bytearray(self.blocks)
+        self._read_only = read_only
+        for record, end in _read_records(path, self.blocks):
+            self._mark(record)
+            self._end = end
+
+    @classmethod
+    def create(cls, path: Path, header: Mapping[str, Any]) -> Ledger:
+        """Begin a ledger, with the output's lock held; it is there as a whole, or not at all.
+
+        Parameters
+        ----------
+        path : Path
+            The file to make, in a folder that is made if it is missing.
+        header : mapping
+            Plain JSON values; ``blocks`` is the number of blocks.
+
+        Raises
+        ------
+        OutputError
+            If there is one already.
+        ValueError
+            If the header has no number of blocks.
+        """
+        if not _is_count(header.get("blocks")):
+            raise ValueError(f"the header needs `blocks`, a number above 0: {header!r}")
+        if path.exists():
+            raise OutputError(f"{path} exists: go on with that run, or use --overwrite.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".new")
+        with temporary.open("wb") as file:
+            _write_through(file, _line({"format": _FORMAT, **header}))
+        temporary.replace(path)
+        _sync_folder(path.parent)
+        return cls(path, read_only=False)
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
+        """Open a ledger and learn what is done.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        read_only : bool
+            Refuse to append: for whoever looks while a driver may be at work.
+
+        Raises
+        ------
+        OutputError
+            If the file is missing, is no ledger, or is damaged other than at its very end.
+        """
+        return cls(path, read_only=read_only)
+
+    def is_done(self, block: int) -> bool:
+        """Tell whether a block is done."""
+        return bool(self._done[block])
+
+    def remaining(self) -> Iterator[int]:
+        """Yield the numbers of the blocks that are not done, in order."""
+        return (block for block in range(self.blocks) if not self._done[block])
+
+    def append(self, records: Iterable[BlockRecord]) -> None:
+        """Commit finished blocks: one write and one fsync; they are done when this returns.
+
+        A block that is done already is left out: the same block always has the same result.
+
+        Raises
+        ------
+        ValueError
+            If a block is not of this run, or the ledger is read-only.
+        OSError
+            If writing fails; none of the blocks is done then.
+        """
+        if self._read_only:
+            raise ValueError(f"{self.path} was opened to be read only")
+        new: dict[int, BlockRecord] = {}
+        for record in records:
+            if not 0 <= record.block < self.blocks:
+                raise ValueError(f"block {record.block} is not one of the run's {self.blocks}")
+            if not self._done[record.block]:
+                new.setdefault(record.block, record)
+        if not new:
+            return
+        lines = b"".join(_line(asdict(record)) for record in new.values())
+        with self.path.open("r+b") as file:
+            file.truncate(self._end)
+            file.seek(self._end)
+            _write_through(file, lines)
+        self._end += len(lines)
+        for record in new.values():
+            self._mark(record)
+
+    def records(self) -> Iterator[BlockRecord]:
+        """Yield the record of every block that is done, from the file, in its order."""
+        seen = bytearray(self.blocks)
+        for record, _ in _read_records(self.path, self.blocks):
+            if not seen[record.block]:
+                seen[record.block] = True
+                yield record
+
+    def _mark(self, record: BlockRecord) -> None:
+        self.done_count += not self._done[record.block]
+        self._done[record.block] = True
+
+
+def discard(path: Path) -> None:
+    """Remove a ledger, so that nothing counts as done: the first step of ``--overwrite``."""
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        _sync_folder(path.parent)
+
+
+def check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Compare a new fingerprint with the one in the header of the ledger at `path`.
+
+    Raises
+    ------
+    FingerprintError
+        If they differ; the message lists every key that does, with both values.
+    OutputError
+        If `path` is no ledger.
+    """
+    differing = diff_fingerprints(_read_header(path)[0].get("fingerprint", {}), fingerprint)
+    if differing:
+        lines = "".join(f"\n  {line}" for line in differing)
+        raise FingerprintError(
+            f"this output was begun with other parameters ({path}):{lines}\n"
+            f"Blocks of both must not be mixed. Restore the old values to go on, choose another "
+            f"output.path, or begin anew with --overwrite (the blocks done so far are lost)."
+        )
+
+
+def diff_fingerprints(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return a line ``dotted.key: old -> new`` for every value that differs, in order of the keys.
+
+    Both are compared as JSON, so that a tuple equals a list.
+    """
+    before, after = (dict(_leaves(json.loads(json.dumps(values)))) for values in (old, new))
+    keys = sorted(before.keys() | after.keys())
+    pairs = ((key, before.get(key, "(none)"), after.get(key, "(none)")) for key in keys)
+    return [f"{key}: {a} -> {b}" for key, a, b in pairs if a != b]
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the JSON of every value; a list of plain values is one value."""
+    if isinstance(value, dict) and (value or not key):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for i, item in enumerate(value):
+            yield from _leaves(item, f"{key}[{i}]")
+    else:
+        yield key, json.dumps(value)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header and the length of its line in bytes."""
+    with _opened(path) as file:
+        line = file.readline()
+    try:
+        header: Any = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        header = None
+    known = isinstance(header, dict) and header.get("format") == _FORMAT
+    if not known or not _is_count(header.get("blocks")):
+        raise OutputError(
+            f"{path}:1: the first line must be the header of a ledger of format {_FORMAT}, got "
+            f"{_excerpt(line)}. Go on with the version of denoise5d that began it, begin anew "
+            f"with --overwrite, or choose another output.path."
+        )
+    return header, len(line)
+
+
+def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:
+    """Yield the record of every whole line but the header's, and the byte where the line ends."""
+    with _opened(path) as file:
+        end = len(file.readline())
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            try:
+                record = _record_of(json.loads(line), blocks)
+            except (KeyError, TypeError, ValueError) as error:
+                raise OutputError(
+                    f"{path}:{number}: must be the record of a finished block, got "
+                    f"{_excerpt(line)} ({error!r}). The file is damaged: cut it off before this "
+                    f"line (the blocks from there on are computed again), or use --overwrite."
+                ) from error
+            yield record, end
+
+
+def _record_of(values: Mapping[str, Any], blocks: int) -> BlockRecord:
+    """Return the record in a parsed line; raise KeyError, TypeError or ValueError if it is none."""
+    if type(values["block"]) is not int or not 0 <= values["block"] < blocks:
+        raise ValueError(f"block {values['block']!r} is not one of the run's {blocks}")
+    nested = {
+        "seconds": StageSeconds(**values["seconds"]),
+        "checksums": tuple(values["checksums"]),
+    }
+    return BlockRecord(**{**values, **nested})
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise OutputError(f"{path} is missing: no run was begun there.") from None
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+
+
+def _excerpt(line: bytes) -> str:
+    text = line[:60].decode(errors="replace")
+    return repr(text + ("..." if len(line) > 60 else ""))
+
+
+def _write_through(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last; some network file systems know no fsync of a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
