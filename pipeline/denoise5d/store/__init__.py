@@ -1,0 +1,42 @@
+"""Images on disk: reading Zarr and OME-Zarr, making and filling the output.
+
+The only place that knows zarr. Outside of it an image is 5-D, TCZYX, in native byte order.
+"""
+
+from denoise5d.store.disk import free_bytes, is_ours, made_by_conversion, staged
+from denoise5d.store.image import Image, ImageInfo, open_image
+from denoise5d.store.metadata import (
+    Description,
+    checked_axes,
+    native_dtype,
+    standard_unit,
+)
+from denoise5d.store.output import (
+    Output,
+    build_output,
+    create_output,
+    open_output,
+)
+from denoise5d.store.region import limit_threads
+from denoise5d.store.values import checksum, convert_dtype
+
+__all__ = [
+    "Description",
+    "Image",
+    "ImageInfo",
+    "Output",
+    "build_output",
+    "checked_axes",
+    "checksum",
+    "convert_dtype",
+    "create_output",
+    "free_bytes",
+    "is_ours",
+    "limit_threads",
+    "made_by_conversion",
+    "native_dtype",
+    "open_image",
+    "open_output",
+    "staged",
+    "standard_unit",
+]

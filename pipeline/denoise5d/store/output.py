@@ -1,0 +1,207 @@
+"""The output: an OME-Zarr 0.5 image that is complete from the start and filled unit by unit.
+
+A *write unit* is what one file holds: a shard, or a chunk where there are no shards. Metadata are
+written into a folder beside the target, synced and renamed, so that a store under its final name
+is always whole::
+
+    .out.zarr.incomplete/  --rename-->  out.zarr/
+                                        ├── zarr.json       group: "ome" and "denoise5d"
+                                        └── 0/
+                                            ├── zarr.json   array: TCZYX, fill 0
+                                            └── c/0/0/0/0/0 one write unit
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from denoise5d.errors import OutputError
+from denoise5d.geometry import AXES, NDIM, Box, as_index
+from denoise5d.store.disk import flush, is_ours, output_errors, staged
+from denoise5d.store.metadata import PROVENANCE, Description, group_attributes
+from denoise5d.store.region import chunk_file, read_region
+from denoise5d.store.values import convert_dtype
+
+if TYPE_CHECKING:
+    from denoise5d.plan import Layout
+
+_LEVEL = "0"
+_ZSTD_LEVEL = 3
+
+
+class Output:
+    """An output store that is open for writing.
+
+    Attributes
+    ----------
+    path : Path
+        Folder of the OME-Zarr image.
+    shape : Index
+        Shape of the image in voxels, TCZYX.
+    dtype : numpy.dtype
+        Type of a stored voxel.
+    unit : Index
+        Shape of a write unit; at the image's border they are cut.
+    """
+
+    def __init__(self, path: Path, array: zarr.Array[Any]) -> None:
+        self.path = path
+        self.shape = as_index(array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.unit = as_index(array.shards or array.chunks)
+        self._array = array
+        self._folder = path / _LEVEL
+
+    def write_unit(self, box: Box, array: NDArray[Any]) -> None:
+        """Write one write unit; what a killed attempt left of it is replaced.
+
+        Parameters
+        ----------
+        box : Box
+            A cell of the lattice of write units, cut at the image's border.
+        array : ndarray
+            Of ``box.shape``; of the output's dtype, or float32 (rounded and clipped to it).
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written: no space, no permission.
+        ValueError
+            `box` is no write unit, or `array` is of another shape or type, or not finite.
+        """
+        self._check_unit(box)
+        if array.shape != box.shape:
+            raise ValueError(f"array must have the shape {box.shape} of its box, got {array.shape}")
+        stored = convert_dtype(array, self.dtype)
+        file = self._file(box)
+        with output_errors(file):
+            # zarr would read an old shard cut at the border, which may be damaged, before writing
+            for old in (file, *file.parent.glob(f"{file.name}.*.partial")):
+                old.unlink(missing_ok=True)
+            self._array[box.slices] = stored
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the stored voxels of a box, 5-D TCZYX; InputError if a file of it is damaged."""
+        stored = read_region(self._array, self._folder, box.slices, AXES)
+        return np.ascontiguousarray(stored, dtype=self.dtype)
+
+    def sync(self, box: Box) -> None:
+        """Make all write units of a box survive a crash of the machine.
+
+        Each file is flushed to the disk, and so are the folders above it up to the array's, since
+        a renamed file is found again only when its folder is on the disk too. Units that hold only
+        the fill value have no file.
+
+        Raises
+        ------
+        OutputError
+            The disk reports an error.
+        """
+        folders: set[Path] = set()
+        with output_errors(self._folder):
+            for unit in box.tiles(self.unit):
+                file = self._file(unit)
+                flush(file)
+                folders.update(file.parents[: len(file.relative_to(self._folder).parts)])
+            for folder in sorted(folders, reverse=True):  # the deepest first
+                flush(folder)
+
+    def describe(self, image: Description) -> None:
+        """Write the OME metadata anew: the contrast of channels may be known only at the end."""
+        with output_errors(self.path):
+            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+            group.attrs["ome"] = group_attributes(image, {})["ome"]
+
+    def _file(self, unit: Box) -> Path:
+        cell = [a // u for a, u in zip(unit.start, self.unit, strict=True)]
+        return chunk_file(self._array, self._folder, tuple(cell))
+
+    def _check_unit(self, box: Box) -> None:
+        corner = as_index([a - a % u for a, u in zip(box.start, self.unit, strict=True)])
+        ends = zip(corner, self.unit, self.shape, strict=True)
+        if box != Box(corner, as_index([min(a + u, n) for a, u, n in ends])):
+            raise ValueError(
+                f"a write unit must be a cell of the lattice {self.unit}, "
+                f"cut at the border of the image {self.shape}, got {box}"
+            )
+
+
+def create_output(
+    path: Path,
+    image: Description,
+    *,
+    layout: Layout,
+    dtype: np.dtype[Any],
+    provenance: dict[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Create an OME-Zarr 0.5 image of zeros, 5-D TCZYX; its files come with `Output.write_unit`.
+
+    Parameters
+    ----------
+    path : Path
+        Folder to make; the folder above must exist.
+    image : Description
+        Shape, and the name, scales, units, translations and channels that are carried over.
+    layout : Layout
+        Shapes of chunks and shards in voxels.
+    dtype : numpy.dtype
+        Type of the stored voxels.
+    provenance : dict
+        Anything JSON can hold; goes into the attribute ``denoise5d``.
+    overwrite : bool
+        Replace a store at `path`, if it was made here.
+
+    Raises
+    ------
+    OutputError
+        `path` exists and must not be replaced, or cannot be made.
+    """
+    with staged(path, overwrite=overwrite) as folder:
+        build_output(folder, image, layout=layout, dtype=dtype, provenance=provenance)
+
+
+def build_output(
+    path: Path,
+    image: Description,
+    *,
+    layout: Layout,
+    dtype: np.dtype[Any],
+    provenance: dict[str, Any],
+) -> None:
+    """Write the metadata of an output straight into `path`; see `create_output`."""
+    with output_errors(path):
+        group = zarr.create_group(
+            path, attributes=group_attributes(image, provenance), zarr_format=3
+        )
+        group.create_array(
+            _LEVEL,
+            shape=image.shape,
+            dtype=np.dtype(dtype.name),
+            chunks=layout.chunks,
+            shards=layout.shards,
+            compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
+            fill_value=0,
+            dimension_names=list(AXES.lower()),
+        )
+
+
+def open_output(path: Path) -> Output:
+    """Open a store that `create_output` made; raise OutputError for anything else."""
+    if not is_ours(path):
+        raise OutputError(f"{path} is not an output of denoise5d: no attribute {PROVENANCE!r}")
+    try:
+        array = zarr.open_array(path / _LEVEL, mode="r+", zarr_format=3)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(
+            f"{path} cannot be opened: {error}. If it is incomplete, start anew with --overwrite."
+        ) from error
+    if array.ndim != NDIM:
+        raise OutputError(f"{path} must hold an array of axes TCZYX, got {array.ndim} axes")
+    return Output(path, array)

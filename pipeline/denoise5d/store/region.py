@@ -1,0 +1,141 @@
+"""Reading a region of a Zarr array so that damage is noticed, and named by its file.
+
+By the rules of Zarr a chunk without a file holds the fill value. Three kinds of loss look the same
+to zarr, or like data, and are caught here: a whole array that went away (an unmounted disk), an
+empty shard file (what a crash of a machine leaves) and a Blosc chunk cut short (the codec does not
+look at the length).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from denoise5d.errors import InputError
+
+Selection: TypeAlias = tuple[slice, ...]
+"""One slice with start and stop for every axis of the stored array."""
+
+_BLOSC_HEADER = 16
+_BLOSC_LENGTH = slice(12, 16)
+
+
+def limit_threads(threads: int) -> None:
+    """Let zarr of this process use at most `threads` threads and chunks at a time.
+
+    To be called before the first array is read: zarr makes its threads once.
+    """
+    zarr.config.set({"threading.max_workers": threads, "async.concurrency": threads})
+
+
+def read_region(
+    array: zarr.Array[Any], folder: Path, selection: Selection, axes: str
+) -> NDArray[Any]:
+    """Return the values of a region.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array, stored in `folder`.
+    folder : Path
+        The folder of the array itself.
+    selection : tuple of slice
+        Start and stop on each axis of the array.
+    axes : str
+        A letter for each of these axes, for messages.
+
+    Returns
+    -------
+    ndarray
+        Of the selection's shape and the array's dtype.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read or decoded; the message names it and the voxels it holds.
+    """
+    try:
+        return _read(array, folder, selection)
+    except MemoryError:
+        raise
+    except Exception as error:  # codecs raise whatever they like
+        _blame(array, folder, selection, axes)
+        raise InputError(
+            f"{folder} could not be read at {_words(selection, axes)}: {error}"
+        ) from error
+
+
+def chunk_file(array: zarr.Array[Any], folder: Path, cell: tuple[int, ...]) -> Path:
+    """Return the file of a chunk, or of a shard, from its place in the lattice of them."""
+    return folder / array.metadata.encode_chunk_key(cell)
+
+
+def _read(array: zarr.Array[Any], folder: Path, selection: Selection) -> NDArray[Any]:
+    """Read a region; raise anything if a file of it is damaged."""
+    if not (folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")).is_file():
+        raise FileNotFoundError(f"the array {folder} is gone")
+    sharded = array.shards is not None
+    blosc = not sharded and any(_is_blosc(codec) for codec in array.compressors)
+    if sharded or blosc:
+        for file, _ in _files(array, folder, selection):
+            _check_length(file, blosc=blosc)
+    return np.asarray(array[selection])
+
+
+def _is_blosc(codec: object) -> bool:
+    """Tell whether a codec, of Zarr v2 or v3, is Blosc."""
+    return isinstance(codec, BloscCodec) or getattr(codec, "codec_id", None) == "blosc"
+
+
+def _check_length(file: Path, *, blosc: bool) -> None:
+    try:
+        with file.open("rb") as stream:
+            header = stream.read(_BLOSC_HEADER)
+            size = file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return  # never written: the fill value
+    if size == 0:
+        raise ValueError("the file is empty")
+    expected = int.from_bytes(header[_BLOSC_LENGTH], "little")
+    if blosc and size != expected:
+        raise ValueError(f"the file has {size} bytes, its header says {expected}")
+
+
+def _blame(array: zarr.Array[Any], folder: Path, selection: Selection, axes: str) -> None:
+    """Read the region file by file and raise an InputError for the first that fails."""
+    for file, part in _files(array, folder, selection):
+        try:
+            _read(array, folder, part)
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs raise whatever they like
+            raise InputError(
+                f"{file} cannot be read ({_words(part, axes)}): {error}. "
+                "If the file is damaged, copy or convert the image again."
+            ) from error
+
+
+def _files(
+    array: zarr.Array[Any], folder: Path, selection: Selection
+) -> Iterator[tuple[Path, Selection]]:
+    """Yield each file that a region touches, with the part of the region that it holds."""
+    unit = array.shards or array.chunks
+    cells = [range(s.start // u, -(-s.stop // u)) for s, u in zip(selection, unit, strict=True)]
+    for cell in product(*cells):
+        part = tuple(
+            slice(max(s.start, c * u), min(s.stop, (c + 1) * u))
+            for s, c, u in zip(selection, cell, unit, strict=True)
+        )
+        yield chunk_file(array, folder, cell), part
+
+
+def _words(selection: Selection, axes: str) -> str:
+    pairs = zip(axes.lower(), selection, strict=True)
+    return "voxels " + ", ".join(f"{axis} {s.start}:{s.stop}" for axis, s in pairs)

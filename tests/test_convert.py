@@ -1,0 +1,364 @@
+"""TIFF, OME-TIFF and ImageJ stacks become OME-Zarr, in bounded memory, or are refused in words."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import yaozarrs
+from numpy.typing import NDArray
+
+from denoise5d.convert import convert
+from denoise5d.errors import InputError, OutputError
+from denoise5d.geometry import Box
+from denoise5d.store import Image, open_image
+
+STACK = np.random.default_rng(3).integers(0, 4000, (3, 2, 4, 20, 30)).astype("uint16")
+
+
+def write_tiff(path: Path, data: NDArray[Any], axes: str = "", **options: Any) -> None:
+    """Write grey planes; without axes the file does not say what they are."""
+    metadata = {"axes": axes} if axes else {}
+    tifffile.imwrite(path, data, photometric="minisblack", metadata=metadata, **options)
+
+
+def whole(image: Image) -> NDArray[Any]:
+    return image.read(Box.whole(image.info.shape))
+
+
+def converted(source: Path, **options: Any) -> Image:
+    """Convert a TIFF and return the result, found valid by an independent reader."""
+    target = source.with_suffix(".zarr")
+    convert(source, target, **options)
+    yaozarrs.validate_zarr_store(str(target))
+    return open_image(target)
+
+
+def contrast(image: Image) -> list[tuple[float, float]]:
+    assert image.info.channels is not None
+    windows = [channel["window"] for channel in image.info.channels["channels"]]
+    return [(window["start"], window["end"]) for window in windows]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True, "tile": (16, 16)},
+        {"rowsperstrip": 7},
+    ],
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_ome_tiff(tmp_path: Path, options: dict[str, Any], byteorder: Any, bigtiff: bool) -> None:
+    source = tmp_path / "cells.ome.tif"
+    metadata = {
+        "axes": "TCZYX",
+        "PhysicalSizeX": 0.25,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 250,
+        "PhysicalSizeYUnit": "nm",
+        "PhysicalSizeZ": 2.0,
+        "TimeIncrement": 3.5,
+        "TimeIncrementUnit": "min",
+        "Channel": {"Name": ["nuclei", "membrane"]},
+    }
+    with tifffile.TiffWriter(source, ome=True, byteorder=byteorder, bigtiff=bigtiff) as writer:
+        writer.write(STACK, metadata=metadata, photometric="minisblack", **options)
+    image = converted(source)
+    np.testing.assert_array_equal(whole(image), STACK)
+    assert image.info.scales == (3.5, 1.0, 2.0, 250.0, 0.25)
+    assert image.info.units == ("minute", None, "micrometer", "nanometer", "micrometer")
+    assert image.info.name == "cells"
+    assert image.info.channels is not None
+    labels = [channel["label"] for channel in image.info.channels["channels"]]
+    assert labels == ["nuclei", "membrane"]
+    assert contrast(image) == [(STACK[:, c].min(), STACK[:, c].max()) for c in (0, 1)]
+
+
+def test_ome_tiff_in_another_order_and_without_some_axes(tmp_path: Path) -> None:
+    source = tmp_path / "a.ome.tif"
+    data = STACK[:, :, 0].transpose(1, 0, 2, 3)
+    tifffile.imwrite(source, data, metadata={"axes": "CTYX"}, photometric="minisblack")
+    np.testing.assert_array_equal(whole(converted(source)), STACK[:, :, :1])
+
+
+def test_ome_tiff_of_several_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The master names the planes of both files; each is read from where it is."""
+    for number in (0, 1):
+        write_tiff(tmp_path / f"p{number}.tif", STACK[0, number])
+    planes = "".join(
+        f'<TiffData IFD="{z}" FirstZ="{z}" FirstC="{c}" FirstT="0" PlaneCount="1">'
+        f'<UUID FileName="p{c}.tif">urn:uuid:{c}</UUID></TiffData>'
+        for c in (0, 1)
+        for z in range(4)
+    )
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:0">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        'SizeX="30" SizeY="20" SizeZ="4" SizeC="2" SizeT="1" PhysicalSizeZ="oops">'
+        f"{planes}</Pixels></Image></OME>"
+    )
+    with tifffile.TiffWriter(tmp_path / "p0.tif") as writer:
+        for z, plane in enumerate(STACK[0, 0]):
+            text = xml if z == 0 else None
+            writer.write(plane, description=text, metadata=None, contiguous=False)
+    np.testing.assert_array_equal(whole(converted(tmp_path / "p0.tif")), STACK[:1])
+    assert "voxel sizes and names are left out" in caplog.text  # for the size of "oops"
+    (tmp_path / "p1.tif").unlink()
+    with pytest.raises(InputError, match=r"page 4 \(from 0\) of 8.*no file of it could be found"):
+        convert(tmp_path / "p0.tif", tmp_path / "b.zarr")
+
+
+def test_an_imagej_hyperstack(tmp_path: Path) -> None:
+    source = tmp_path / "stack.tif"
+    metadata = {"axes": "TZCYX", "spacing": 1.5, "unit": "um", "finterval": 12.0}
+    data = STACK.transpose(0, 2, 1, 3, 4)
+    tifffile.imwrite(source, data, imagej=True, resolution=(4, 2), metadata=metadata)
+    image = converted(source)
+    np.testing.assert_array_equal(whole(image), STACK)
+    assert image.info.scales == (12.0, 1.0, 1.5, 0.5, 0.25)
+    assert image.info.units == ("second", None, "micrometer", "micrometer", "micrometer")
+
+
+def test_an_imagej_stack_with_a_single_page(tmp_path: Path) -> None:
+    """ImageJ writes stacks beyond 4 GiB so: one page, then all planes in one run of bytes."""
+    source = tmp_path / "large.tif"
+    data = STACK[0, 0]
+    metadata = {"axes": "ZYX"}
+    with tifffile.TiffWriter(source, imagej=True) as writer:
+        writer.write(data, metadata=metadata, truncate=True)
+    with tifffile.TiffFile(source) as tif:
+        assert len(tif.pages) == 1
+    np.testing.assert_array_equal(whole(converted(source))[0, 0], data)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int64", "float32"])
+def test_types_of_voxels(tmp_path: Path, dtype: str) -> None:
+    source = tmp_path / "a.tif"
+    data = (STACK[0, 0].astype("int64") - 60 * (dtype[0] != "u")).astype(dtype)
+    write_tiff(source, data, "ZYX")
+    image = converted(source)
+    assert image.info.dtype == dtype
+    np.testing.assert_array_equal(whole(image)[0, 0], data)
+
+
+def test_contrast_of_data_with_nan(tmp_path: Path) -> None:
+    source = tmp_path / "a.tif"
+    write_tiff(source, np.array([[1, np.nan], [3, 2]], "float32"), "YX")
+    assert contrast(converted(source)) == [(1.0, 3.0)]
+    source = tmp_path / "b.tif"
+    write_tiff(source, np.full((2, 2), np.nan, "float32"), "YX")
+    assert contrast(converted(source)) == [(0.0, 1.0)]
+
+
+def test_axes_that_the_file_does_not_name(tmp_path: Path) -> None:
+    source = tmp_path / "a.tif"
+    write_tiff(source, STACK[:, 0, 0])
+    with pytest.raises(InputError, match=r"axes QYX.*\(3, 20, 30\).*what Q is. Give axes"):
+        convert(source, tmp_path / "b.zarr")
+    np.testing.assert_array_equal(whole(converted(source, axes="tyx")), STACK[:, :1, :1])
+    with pytest.raises(InputError, match=r"QYX.*each of the 3 axes.*got 'TZYX'"):
+        convert(source, tmp_path / "b.zarr", axes="TZYX")
+    with pytest.raises(InputError, match=r"end in YX.*got YXT"):
+        convert(source, tmp_path / "b.zarr", axes="YXT")
+
+
+def test_files_with_several_images(tmp_path: Path) -> None:
+    source = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(source, ome=True) as writer:
+        writer.write(STACK[0, 0], metadata={"axes": "ZYX", "Name": "left", "PhysicalSizeZ": 1.0})
+        writer.write(STACK[0, 1], metadata={"axes": "ZYX", "Name": "right", "PhysicalSizeZ": 2.0})
+    for series in (None, 2, -1):
+        with pytest.raises(InputError, match=r"holds 2 images.*0: left ZYX.*1: right ZYX"):
+            convert(source, tmp_path / "b.zarr", series=series)
+    image = converted(source, series=1)
+    np.testing.assert_array_equal(whole(image), STACK[:1, 1:])
+    assert image.info.scales[2] == 2.0
+
+
+def test_progress_counts_planes(tmp_path: Path) -> None:
+    source = tmp_path / "a.tif"
+    write_tiff(source, STACK, "TCZYX")
+    calls: list[tuple[int, int]] = []
+    converted(source, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 24) for done in range(1, 25)]
+
+
+# --- how it is cut into files ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "slab_bytes", "chunks", "shards"),
+    [
+        # all of a small stack in one file
+        ((3, 20, 50, 60), "TZYX", 2**27, (1, 1, 16, 50, 60), (3, 1, 32, 50, 60)),
+        # not even two planes at a time
+        ((3, 20, 50, 60), "TZYX", 1, (1, 1, 1, 50, 60), (1, 1, 1, 50, 60)),
+        # eight planes at a time
+        ((2, 20, 50, 60), "TZYX", 8 * 3000 * 2, (1, 1, 8, 50, 60), (1, 1, 8, 50, 60)),
+        # a time-lapse without z collects time points
+        ((40, 50, 60), "TYX", 33 * 3000 * 2, (16, 1, 1, 50, 60), (32, 1, 1, 50, 60)),
+        # planes larger than a shard
+        ((2, 1100, 600), "ZYX", 2**27, (1, 1, 2, 256, 256), (1, 1, 2, 1024, 768)),
+    ],
+)
+def test_files_hold_whole_slabs(
+    tmp_path: Path,
+    shape: tuple[int, ...],
+    axes: str,
+    slab_bytes: int,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...],
+) -> None:
+    source = tmp_path / "a.tif"
+    data = (np.arange(prod(shape)) % 997).astype("uint16").reshape(shape)
+    write_tiff(source, data, axes)
+    image = converted(source, slab_bytes=slab_bytes)
+    assert (image.info.chunks, image.info.shards) == (chunks, shards)
+    np.testing.assert_array_equal(whole(image).reshape(shape), data)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    source, plane_bytes, planes = tmp_path / "a.tif", 256 * 256 * 2, 320
+    noise = np.random.default_rng(0).integers(0, 2000, (256, 256), "uint16")
+    with tifffile.TiffWriter(source, ome=True) as writer:
+        frames = (noise + np.uint16(z) for z in range(planes))
+        shape = (planes, 256, 256)
+        writer.write(frames, shape=shape, dtype="uint16", metadata={"axes": "ZYX"})
+    assert source.stat().st_size > 40e6
+    tracemalloc.start()
+    convert(source, tmp_path / "a.zarr", slab_bytes=16 * plane_bytes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 16 * plane_bytes  # the slab, its compressed shard, and some planes
+    last = open_image(tmp_path / "a.zarr").read(Box((0, 0, 319, 0, 0), (1, 1, 320, 256, 256)))
+    np.testing.assert_array_equal(last[0, 0, 0], noise + np.uint16(319))
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+
+def tiff(data: NDArray[Any], **options: Any) -> Callable[[Path], Any]:
+    return lambda path: tifffile.imwrite(path, data, **options)
+
+
+def unknown_compression(path: Path) -> None:
+    """Write a file that says it is LZW: what cannot be decoded without another package."""
+    write_tiff(path, STACK[0, 0], "ZYX", compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        for page in tif.pages:
+            page.tags["Compression"].overwrite(5)  # type: ignore[union-attr]
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (lambda _: None, "does not exist"),
+    "folder": (lambda path: path.mkdir(), "is a folder"),
+    "empty": (lambda path: path.write_bytes(b""), "not a TIFF, or damaged"),
+    "other": (lambda path: path.write_bytes(b"GIF89a" * 9), "not a TIFF, or damaged"),
+    "header alone": (lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), "damaged|no image"),
+    "colour": (tiff(np.zeros((4, 9, 9, 3), "u1"), photometric="rgb"), "is a colour image"),
+    "float64": (tiff(np.zeros((9, 9)), metadata={"axes": "YX"}), "float64 are not taken"),
+    "float16": (tiff(np.zeros((9, 9), "f2"), metadata={"axes": "YX"}), "float16 are not taken"),
+    "complex": (tiff(np.zeros((9, 9), "c8"), metadata={"axes": "YX"}), "complex64 are not taken"),
+    "compression": (unknown_compression, "LZW, which needs the package imagecodecs: pip install"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_refused_with_the_reason(tmp_path: Path, case: str) -> None:
+    make, message = BAD[case]
+    make(tmp_path / "in.tif")
+    with pytest.raises(InputError, match=message) as caught:
+        convert(tmp_path / "in.tif", tmp_path / "out.zarr")
+    assert "in.tif" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "in.tif"] == []
+
+
+def contiguous(path: Path) -> None:
+    write_tiff(path, STACK[0, 0], "ZYX")
+
+
+def page_by_page(path: Path) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        for plane in STACK[0, 0]:
+            writer.write(plane, metadata=None, contiguous=False, compression="zlib")
+
+
+def imagej(path: Path) -> None:
+    write_tiff(path, STACK[0, 0], "ZYX", imagej=True)
+
+
+def single_page(path: Path) -> None:
+    write_tiff(path, STACK[0, 0], "ZYX", truncate=True)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("write", [contiguous, page_by_page, imagej, single_page])
+def test_files_cut_short_are_refused(
+    tmp_path: Path, write: Callable[[Path], None], kept: float
+) -> None:
+    source = tmp_path / "in.tif"
+    write(source)
+    content = source.read_bytes()
+    source.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(InputError, match=r"in\.tif.*page \d \(from 0\)"):
+        convert(source, tmp_path / "out.zarr", axes="ZYX")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+def test_the_page_of_the_damage_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    page_by_page(source)
+    with tifffile.TiffFile(source) as tif:
+        start = tif.pages[2].dataoffsets[0]
+    content = bytearray(source.read_bytes())
+    content[start : start + 40] = bytes(40)
+    source.write_bytes(content)
+    with pytest.raises(InputError, match=r"page 2 \(from 0\) of 4 cannot be read"):
+        convert(source, tmp_path / "out.zarr", axes="ZYX")
+    single_page(source)
+    source.write_bytes(source.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"page 3 \(from 0\) of 4 cannot be read"):
+        convert(source, tmp_path / "out.zarr", axes="ZYX")
+
+
+def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    contiguous(source)
+
+    def stop(done: int, _: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, target, slab_bytes=1, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+    (tmp_path / ".out.zarr.incomplete/0").mkdir(parents=True)  # what a kill leaves
+    convert(source, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.zarr"]
+    np.testing.assert_array_equal(whole(open_image(target))[0, 0], STACK[0, 0])
+
+
+def test_an_existing_target_is_kept_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    contiguous(source)
+    convert(source, target)
+    with pytest.raises(OutputError, match="exists"):
+        convert(source, target)
+    source.write_bytes(source.read_bytes()[:3000])
+    with pytest.raises(InputError):
+        convert(source, target, overwrite=True)
+    np.testing.assert_array_equal(whole(open_image(target))[0, 0], STACK[0, 0])
+    write_tiff(source, STACK[1, 1], "ZYX")
+    convert(source, target, overwrite=True)
+    np.testing.assert_array_equal(whole(open_image(target))[0, 0], STACK[1, 1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.zarr"]
