@@ -1,0 +1,233 @@
+"""The noise of a camera, ``Var y = gain · E[y] + offset``, and its estimation from the image.
+
+One gain and one offset hold for a whole channel. They are read off the image itself::
+
+    sample boxes ──> high-pass residual ──> cells: mean, variance, ──> bins along ──> line:
+    all over T,Z,Y,X   (white noise keeps     roughness                the mean:       variance =
+                        its variance)                                  smooth cells    g · mean + e
+
+This module says what is looked at and what comes of it; `noise_cells` holds the middle of the
+picture, `noise_line` its right end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, prod, sqrt
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise5d.errors import NoiseError
+from denoise5d.geometry import Box, Index, as_index
+from denoise5d.noise_cells import Cells, Residual, Samples, reference
+from denoise5d.noise_line import Line, fit, refusal
+
+Floats: TypeAlias = NDArray[np.float64]
+
+MAX_VOXELS = 2**24
+"""Voxels a channel is sampled with unless told otherwise."""
+
+_SHALLOW = 8
+"""With fewer planes than this, boxes are long in time instead of deep."""
+
+_DEPTH, _WIDTH = 14, 64
+"""Voxels of a box along Z (or T), and along Y and X."""
+
+_STEPS = tuple(1.1347241384015194 ** -(axis + 1) for axis in range(5))
+"""Steps of an additive low-discrepancy sequence in five dimensions; the root of x⁶ = x + 1."""
+
+_MILD, _STEEP = 2, 4
+"""Orders of the differences along Y and X; the steep ones see less structure and less noise."""
+
+_STRUCTURE = 1.1
+"""Ratio of mild to steep variances from which the mild ones are taken to see structure."""
+
+_MAX_SCATTER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseModel:
+    """Noise of variance ``gain · mean + offset``.
+
+    Attributes
+    ----------
+    gain : float
+        Grey levels a photon, at least 0; 0 means Gaussian noise of variance `offset`.
+    offset : float
+        Variance at mean 0 in grey levels², often negative: read_noise² − gain · black level.
+    read_noise : float
+        Standard deviation in grey levels of what does not come from photons. Gain and offset do
+        not tell it from the black level; it only matters to the inverse at very low counts.
+
+    Raises
+    ------
+    NoiseError
+        A number is not finite, a gain or read noise is negative, or there is no noise at all.
+    """
+
+    gain: float
+    offset: float
+    read_noise: float
+
+    def __post_init__(self) -> None:
+        values = (self.gain, self.offset, self.read_noise)
+        if not all(isfinite(value) for value in values):
+            raise NoiseError(f"gain, offset and read noise must be finite, got {values}")
+        if self.gain < 0:
+            raise NoiseError(f"noise gain must be >= 0, got {self.gain:g}")
+        if self.gain == 0 and self.offset <= 0:
+            raise NoiseError(f"without a gain the noise offset must be > 0, got {self.offset:g}")
+        if self.read_noise < 0:
+            raise NoiseError(f"read noise must be >= 0, got {self.read_noise:g}")
+
+    @classmethod
+    def gaussian(cls, sigma: float) -> NoiseModel:
+        """Return noise of the standard deviation `sigma` (> 0, grey levels) everywhere."""
+        if not sigma > 0:
+            raise NoiseError(f"noise sigma must be > 0, got {sigma:g}")
+        return cls(0.0, float(sigma) ** 2, float(sigma))
+
+    @classmethod
+    def poisson_gaussian(
+        cls, gain: float, offset: float, read_noise: float | None = None
+    ) -> NoiseModel:
+        """Return a camera's noise; `read_noise` is half a photon, ``0.5 · gain``, if not given."""
+        if not gain > 0:
+            raise NoiseError(f"noise gain must be > 0, got {gain:g}; without a gain give a sigma")
+        read_noise = 0.5 * gain if read_noise is None else read_noise
+        return cls(float(gain), float(offset), float(read_noise))
+
+    def variance(self, mean: Floats | float) -> Floats:
+        """Return the variance at every mean in grey levels², at least 0."""
+        line: Floats = np.maximum(self.gain * np.asarray(mean, np.float64) + self.offset, 0.0)
+        return line
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseEstimate:
+    """What the image says about its noise.
+
+    Attributes
+    ----------
+    model : NoiseModel
+        The noise of the channel.
+    cells : int
+        Cells that the fit rests on.
+    means, variances : ndarray of float64, shape (n,)
+        The points that the line was fitted to, in grey levels and grey levels².
+    scatter : float
+        Typical relative distance of the points from the line.
+    """
+
+    model: NoiseModel
+    cells: int
+    means: Floats
+    variances: Floats
+    scatter: float
+
+
+def sample_boxes(image_shape: Index, channel: int, *, max_voxels: int = MAX_VOXELS) -> list[Box]:
+    """Return boxes of one channel, spread evenly over T, Z, Y and X.
+
+    Parameters
+    ----------
+    image_shape : Index
+        Shape of the image, TCZYX.
+    channel : int
+        The channel to sample.
+    max_voxels : int
+        Upper bound of the voxels in all boxes together; at least one box is returned.
+
+    Returns
+    -------
+    list of Box
+        The whole channel if it is small enough; else boxes of one shape, the same ones for the
+        same arguments. They may overlap.
+    """
+    t, _, z, y, x = image_shape
+    if t * z * y * x <= max_voxels:
+        return [Box((0, channel, 0, 0, 0), (t, channel + 1, z, y, x))]
+    deep = (1, 1, min(z, _DEPTH)) if z >= _SHALLOW else (min(t, _DEPTH), 1, z)
+    lengths = (*deep, min(y, _WIDTH), min(x, _WIDTH))
+    places = [n - length + 1 for n, length in zip(image_shape, lengths, strict=True)]
+    boxes = []
+    for k in range(max(1, max_voxels // prod(lengths))):
+        start = [int((0.5 + k * s) % 1 * n) for s, n in zip(_STEPS, places, strict=True)]
+        start[1] = channel
+        stop = [a + length for a, length in zip(start, lengths, strict=True)]
+        boxes.append(Box(as_index(start), as_index(stop)))
+    return boxes
+
+
+def estimate_channel(samples: Sequence[Samples]) -> NoiseEstimate:
+    """Estimate the noise of one channel.
+
+    Parameters
+    ----------
+    samples : sequence of ndarray, 4-D TZYX
+        Parts of the channel, of any integer or floating type; `sample_boxes` says which.
+
+    Returns
+    -------
+    NoiseEstimate
+        The line and what it was fitted to; a Gaussian model if no gain is to be seen. The same
+        for the same samples in any order, up to rounding.
+
+    Raises
+    ------
+    NoiseError
+        The samples do not tell the noise, or tell something that cannot be; the message says what.
+    ValueError
+        There are no samples, or one of them has other axes than four.
+    """
+    floor, ceiling = _range(samples)
+    steep, mild = (_fit(samples, floor, ceiling, order) for order in (_STEEP, _MILD))
+    ratio = float(np.median(mild.expected(steep.means) / steep.expected(steep.means)))
+    line = steep if ratio > _STRUCTURE else mild
+    model = _model(line, floor)
+    return NoiseEstimate(model, line.cells, line.means + floor, line.variances, line.scatter)
+
+
+def _range(samples: Sequence[Samples]) -> tuple[float, float]:
+    """Return the smallest and the largest value of all samples, or refuse them."""
+    if not samples or any(sample.ndim != 4 or sample.size == 0 for sample in samples):
+        raise ValueError("samples must be one or more arrays with the axes T, Z, Y, X")
+    bad = sum(int(np.count_nonzero(~np.isfinite(s))) for s in samples if s.dtype.kind == "f")
+    if bad:
+        raise NoiseError(
+            f"{bad} of the sampled voxels are NaN or infinite; replace them by numbers"
+        )
+    floor = min(float(sample.min()) for sample in samples)
+    ceiling = max(float(sample.max()) for sample in samples)
+    if floor == ceiling:
+        raise refusal(f"every sampled voxel has the value {floor:g}")
+    return floor, ceiling
+
+
+def _fit(samples: Sequence[Samples], floor: float, ceiling: float, order: int) -> Line:
+    """Fit the line to the cells of all samples, with residuals of `order` along Y and X."""
+    shape = [min(lengths) for lengths in zip(*(s.shape for s in samples), strict=True)]
+    residual = Residual.of(shape, order)
+    parts = [residual.cells(sample, floor, ceiling) for sample in samples]
+    cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return fit(cells.where(cells.variance > 0), reference(residual))
+
+
+def _model(line: Line, floor: float) -> NoiseModel:
+    """Turn the line into a model, or refuse what no camera does."""
+    if line.scatter > _MAX_SCATTER:
+        raise refusal(
+            f"the variance does not follow the mean, it scatters by {line.scatter:.0%} of the line"
+        )
+    fall = -line.gain * float(np.ptp(line.means))
+    if line.gain < -3 * line.gain_error and fall > 0.1 * line.level:
+        raise refusal(f"the variance falls with the mean, with a gain of {line.gain:.3g}")
+    if line.gain < 2 * line.gain_error:
+        return NoiseModel.gaussian(sqrt(line.level))
+    darkest = float(line.at(line.means.min()))
+    if darkest <= 0:
+        raise refusal(f"the line gives a variance of {darkest:.3g} where the image is darkest")
+    return NoiseModel.poisson_gaussian(line.gain, float(line.at(-floor)))
