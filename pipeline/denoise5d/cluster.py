@@ -1,0 +1,97 @@
+"""A dask client with workers, set up for blocks: one at a time a worker, nothing spilled or stolen.
+
+The scheduler runs whatever it is sent, so it listens on this machine only and speaks TLS with a
+certificate made for the run: another user of the same machine cannot talk to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.security import Security
+
+from denoise5d.errors import RefusedError
+from denoise5d.plan import Plan
+from denoise5d.task import probe
+
+_SETTINGS = {
+    # With more than 1.0 a worker holds a block in reserve and is blamed for it when it dies.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.work-stealing": False,
+    # We count attempts ourselves: a block whose worker died comes back at once.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.no-workers-timeout": "120s",
+    # The kernel's memory cannot be spilled, and pausing does not give any back.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # A worker over its limit broke the plan's promise: end it before the machine suffers.
+    "distributed.worker.memory.terminate": 1.0,
+    "distributed.admin.low-level-log-length": 0,
+}
+
+_START_SECONDS = 120
+
+
+@contextmanager
+def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Client]:
+    """Start the workers of a plan on this machine and stop them at the end.
+
+    Parameters
+    ----------
+    plan : Plan
+        Number of workers, threads and memory of each.
+    dashboard : str, optional
+        ``host:port`` of dask's web page; none unless given.
+
+    Raises
+    ------
+    RefusedError
+        If the workers do not start, or get fewer threads than the plan gives them.
+    """
+    budget = plan.budget
+    with (
+        dask.config.set(_SETTINGS),
+        tempfile.TemporaryDirectory(prefix="denoise5d-") as scratch,
+        LocalCluster(
+            n_workers=budget.workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=plan.bytes_per_worker,
+            protocol="tls://",
+            security=Security.temporary(),
+            host="127.0.0.1",
+            dashboard_address=dashboard,
+            local_directory=scratch,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        _wait(client, budget.workers)
+        _check_threads(client, budget.threads)
+        yield client
+
+
+def _wait(client: Client, workers: int) -> None:
+    try:
+        client.wait_for_workers(workers, timeout=_START_SECONDS)
+    except TimeoutError as error:
+        raise RefusedError(
+            f"only some of the {workers} workers started within {_START_SECONDS} s; "
+            f"lower cluster.workers"
+        ) from error
+
+
+def _check_threads(client: Client, threads: int) -> None:
+    """Ask every worker: dask sets OMP_NUM_THREADS to 1 for them, and limits may be inherited."""
+    for worker, got in client.run(probe, threads).items():
+        if got != threads:
+            raise RefusedError(
+                f"the kernel gets {got} threads instead of cluster.cpus = {threads} in {worker}; "
+                f"look at OMP_THREAD_LIMIT and OMP_DYNAMIC in the environment"
+            )

@@ -1,0 +1,128 @@
+"""What a run is: the fingerprint that a rerun is held to, and the provenance in the output.
+
+The fingerprint holds everything that can change a voxel, and nothing else: a run goes on with other
+workers, memory or blocks (with the exact halo blocks do not show), but not with another patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from denoise5d.config import NoiseConfig
+from denoise5d.errors import NoiseError, OutputError
+from denoise5d.kernel import ESTIMATOR_VERSION
+from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
+from denoise5d.prepare import Job
+from denoise5d.store import Image
+
+
+def fingerprint(job: Job, image: Image) -> dict[str, Any]:
+    """Return everything that can change a voxel of the output, as plain JSON values."""
+    config, info, plan = job.config, image.info, job.plan
+    given = given_noise(config.noise, info.shape[1])
+    result: dict[str, Any] = {
+        "input": {
+            "path": str(config.input.path),
+            "dataset": info.dataset,
+            "axes": info.axes,
+            "shape": info.shape,
+            "dtype": info.dtype.name,
+            "chunks": info.chunks,
+            "content": image.content_sample(),
+        },
+        "output": {
+            "dtype": job.dtype.name,
+            "chunks": config.output.chunks or "auto",
+            "shards": "auto" if config.output.shards_auto else config.output.shards,
+        },
+        "noise": "auto" if given is None else [asdict(model) for model in given],
+        "denoise": asdict(job.parameters),
+        "blocks": {"halo": plan.grid.halo},
+        "estimator": ESTIMATOR_VERSION,
+    }
+    if not plan.exact_halo:  # then the cuts show, and belong to what a voxel is
+        result["blocks"]["shape"] = config.blocks.shape or "auto"
+    plain: dict[str, Any] = _plain(result)
+    return plain
+
+
+def given_noise(noise: NoiseConfig | None, channels: int) -> list[NoiseModel] | None:
+    """Return the models that a YAML gives, one a channel; None for ``auto``.
+
+    Raises
+    ------
+    NoiseError
+        If the YAML gives another number of values than the image has channels.
+    """
+    if noise is None:
+        return None
+    if noise.sigma is not None:
+        models = [NoiseModel.gaussian(sigma) for sigma in noise.sigma]
+    else:
+        assert noise.gain is not None  # config has seen to it
+        assert noise.offset is not None
+        reads: Sequence[float | None] = noise.read_noise or [None] * len(noise.gain)
+        values = zip(noise.gain, noise.offset, reads, strict=True)
+        models = [NoiseModel.poisson_gaussian(g, e, s) for g, e, s in values]
+    if len(models) == 1:
+        return models * channels
+    if len(models) != channels:
+        raise NoiseError(
+            f"noise must give one value for all channels or one for each of the image's "
+            f"{channels}, got {len(models)}"
+        )
+    return models
+
+
+def estimate_noise(image: Image) -> list[NoiseEstimate]:
+    """Estimate the noise of every channel from boxes spread over the whole image."""
+    estimates = []
+    for channel in range(image.info.shape[1]):
+        boxes = sample_boxes(image.info.shape, channel)
+        try:
+            estimates.append(estimate_channel([image.read(box)[:, 0] for box in boxes]))
+        except NoiseError as error:
+            raise NoiseError(f"channel {channel}: {error}") from error
+    return estimates
+
+
+def frozen_noise(header: dict[str, Any]) -> list[NoiseModel]:
+    """Return the noise that a run began with; raise OutputError if the ledger does not say."""
+    try:
+        return [NoiseModel(**model) for model in header["noise"]]
+    except (KeyError, TypeError) as error:
+        raise OutputError(
+            f"the ledger does not say with which noise its run began ({error!r}); "
+            f"begin anew with --overwrite"
+        ) from error
+
+
+def provenance(job: Job, noise: Sequence[NoiseModel]) -> dict[str, Any]:
+    """Return what the output says of how it was made."""
+    plain: dict[str, Any] = _plain(
+        {
+            "made_by": f"denoise5d {version('denoise5d')}",
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "input": str(job.config.input.path),
+            "method": "safir",
+            "parameters": asdict(job.parameters),
+            "noise": [asdict(model) for model in noise],
+            "halo": job.plan.grid.halo,
+            "halo_is_exact": job.plan.exact_halo,
+            "estimator": ESTIMATOR_VERSION,
+        }
+    )
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON gives it back: tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,235 @@
+"""From the YAML and the image to everything that a run is made of; nothing is written here.
+
+::
+
+    Config ──┐
+             ├──> parameters, halo, budget ──> Job: a new plan, or the blocks of the earlier run
+    Image  ──┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoise5d.config import Config
+from denoise5d.errors import InputError, OutputError, PlanError
+from denoise5d.geometry import BlockGrid, Index, as_index
+from denoise5d.kernel import Parameters, reach, resolve_parameters, scratch_bytes
+from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
+from denoise5d.machine import Machine
+from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
+from denoise5d.store import Description, Image, ImageInfo, open_image
+
+GIB = 2**30
+
+_INTERPRETER_BYTES = 400 * 2**20
+"""Python, NumPy, zarr, dask and their threads: the fixed part of every worker's reserve."""
+
+_MOST_IO_THREADS = 16
+
+_SHARE_OF_MACHINE = 0.8
+"""Of the memory, for all workers together, unless the YAML says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run as it will be done.
+
+    Attributes
+    ----------
+    config : Config
+        What the user wrote.
+    image : Description
+        The input; an `ImageInfo` where it can be read.
+    parameters : Parameters
+        Of the estimator.
+    plan : Plan
+        The blocks and what they need.
+    dtype : numpy.dtype
+        Of the output.
+    """
+
+    config: Config
+    image: Description
+    parameters: Parameters
+    plan: Plan
+    dtype: np.dtype[Any]
+
+    @property
+    def io_threads(self) -> int:
+        """Threads that decode and encode chunks in one worker."""
+        return io_threads(self.plan.budget.threads)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of all voxels of the output, uncompressed."""
+        return self.plan.output_bytes(self.dtype.itemsize)
+
+
+def ledger_path(config: Config) -> Path:
+    """Return where a run keeps its ledger."""
+    return run_folder(config.output.path) / LEDGER_NAME
+
+
+def lock_path(config: Config) -> Path:
+    """Return the file that keeps a second driver off the output."""
+    return run_folder(config.output.path) / LOCK_NAME
+
+
+def io_threads(threads: int) -> int:
+    """Return how many threads decode and encode chunks beside a kernel of `threads`."""
+    return min(threads, _MOST_IO_THREADS)
+
+
+def open_input(config: Config) -> Image:
+    """Open the image of a YAML; raise InputError where it is not what the YAML says."""
+    image = open_image(config.input.path, axes=config.input.axes, dataset=config.input.dataset)
+    for key, given, own in (
+        ("shape", config.input.shape, image.info.shape),
+        ("dtype", config.input.dtype, image.info.dtype.name),
+    ):
+        if given is not None and given != own:
+            raise InputError(
+                f"input.{key} must be the image's own, {own}, got {given} ({config.source}); "
+                f"correct it, or leave out input.shape and input.dtype"
+            )
+    return image
+
+
+def describe_input(config: Config) -> Description:
+    """Return what is known of the input: from the image, or where there is none from the YAML."""
+    if config.input.shape is None or config.input.path.exists():
+        return open_input(config).info
+    dtype = np.dtype(config.input.dtype)
+    return Description(name=config.input.path.stem, shape=config.input.shape, dtype=dtype)
+
+
+def prepare(config: Config, image: Description, machine: Machine, *, anew: bool = False) -> Job:
+    """Plan a run; one that was begun earlier keeps the blocks that it began with.
+
+    Parameters
+    ----------
+    config : Config
+        What the user wrote.
+    image : Description
+        The input.
+    machine : Machine
+        What there is to share out among the workers.
+    anew : bool
+        Plan as if there had never been an earlier run.
+
+    Raises
+    ------
+    PlanError
+        If no block fits the memory, or the blocks begun with do not fit any more.
+    OutputError
+        If the ledger of the earlier run is damaged.
+    """
+    denoise = config.denoise
+    parameters = resolve_parameters(
+        image.shape, patch=denoise.patch, iterations=denoise.iterations, pvalue=denoise.pvalue
+    )
+    budget = _budget(config, image, parameters, machine)
+    ledger = ledger_path(config)
+    if ledger.exists() and not anew:
+        plan = _begun_plan(Ledger.open(ledger, read_only=True), budget)
+    else:
+        plan = _new_plan(config, image.shape, reach(parameters), budget)
+    dtype = image.dtype if config.output.dtype == "same" else np.dtype(np.float32)
+    return Job(config, image, parameters, plan, dtype)
+
+
+def grid_header(plan: Plan) -> dict[str, Any]:
+    """Return the part of the ledger's header that `prepare` reads back: blocks and files."""
+    return {
+        "blocks": plan.blocks,
+        "image_shape": plan.grid.image_shape,
+        "block_shape": plan.grid.block_shape,
+        "halo": plan.grid.halo,
+        "exact_halo": plan.exact_halo,
+        "chunks": plan.layout.chunks,
+        "shards": plan.layout.shards,
+    }
+
+
+def _new_plan(config: Config, image_shape: Index, exact: Index, budget: Budget) -> Plan:
+    halo = exact if config.blocks.halo is None else config.blocks.halo
+    needed = [min(h, n - 1) for h, n in zip(exact, image_shape, strict=True)]
+    layout = choose_layout(
+        image_shape,
+        halo,
+        chunks=config.output.chunks,
+        shards=config.output.shards,
+        shards_auto=config.output.shards_auto,
+        budget=budget,
+    )
+    return make_plan(
+        image_shape,
+        layout=layout,
+        halo=halo,
+        exact_halo=all(h >= n for h, n in zip(halo, needed, strict=True)),
+        block_shape=config.blocks.shape,
+        budget=budget,
+    )
+
+
+def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
+    header = ledger.header
+    try:
+        image_shape, block_shape, halo, chunks = (
+            as_index(header[key]) for key in ("image_shape", "block_shape", "halo", "chunks")
+        )
+        shards = None if header["shards"] is None else as_index(header["shards"])
+        exact_halo = bool(header["exact_halo"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(
+            f"{ledger.path} does not say how its run was cut into blocks ({error!r}); "
+            f"begin anew with --overwrite"
+        ) from error
+    grid = BlockGrid(image_shape, block_shape, halo)
+    plan = Plan(grid, Layout(chunks, shards), budget, exact_halo)
+    if plan.bytes_per_worker > budget.memory_bytes:
+        raise PlanError(
+            f"the blocks that this run began with ({list(block_shape)}) need "
+            f"{plan.bytes_per_worker / GIB:.2f} GiB a worker at blocks.memory_factor "
+            f"{budget.memory_factor:g}, and a worker has {budget.memory_bytes / GIB:.2f} GiB. "
+            f"Give cluster.memory more or run fewer cluster.workers; or begin anew with smaller "
+            f"blocks: --overwrite (the blocks done so far are lost)."
+        )
+    return plan
+
+
+def _budget(config: Config, image: Description, parameters: Parameters, machine: Machine) -> Budget:
+    """Share the machine out among the workers."""
+    cluster = config.cluster
+    workers = cluster.workers or max(1, min(2, machine.cpus // (cluster.cpus or 1)))
+    threads = cluster.cpus or max(1, machine.cpus // workers)
+    if cluster.memory is None:
+        memory = int(machine.memory_bytes * _SHARE_OF_MACHINE) // workers
+    else:
+        memory = int(cluster.memory * GIB)
+    if memory * workers > machine.memory_bytes and config.input.path.exists():
+        raise PlanError(
+            f"cluster.memory must fit the machine: {workers} workers of {memory / GIB:.1f} GiB "
+            f"want {memory * workers / GIB:.1f} GiB, and it has "
+            f"{machine.memory_bytes / GIB:.1f} GiB; lower cluster.memory or cluster.workers"
+        )
+    scratch = threads * scratch_bytes(parameters, image.shape)
+    decoding = 2 * io_threads(threads) * _chunk_bytes(image)
+    return Budget(
+        workers=workers,
+        threads=threads,
+        memory_bytes=memory,
+        memory_factor=config.blocks.memory_factor,
+        reserve_bytes=_INTERPRETER_BYTES + scratch + decoding,
+    )
+
+
+def _chunk_bytes(image: Description) -> int:
+    """Return the decoded bytes of a chunk of the input, 0 where there is no input yet."""
+    return prod(image.chunks) * image.dtype.itemsize if isinstance(image, ImageInfo) else 0
