@@ -80,9 +80,7 @@ def estimate(data, u, v, patch_radius, window, threshold):
 
 def safir(data, patch_radius, windows, threshold):
     """All iterations on data of unit variance; axes T, Z, Y, X."""
-    mean, variance = estimate(
-        data, data, np.ones(data.shape), patch_radius, windows[0], threshold
-    )
+    mean, variance = estimate(data, data, np.ones(data.shape), patch_radius, windows[0], threshold)
     low, high = mean - RHO * np.sqrt(variance), mean + RHO * np.sqrt(variance)
     stopped = np.zeros(data.shape, bool)
     for window in windows[1:]:

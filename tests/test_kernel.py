@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference
 from denoise5d import build_info, denoise_block, reach, resolve_parameters
 from denoise5d.errors import InputError
 from denoise5d.geometry import BlockGrid, Box, as_index
@@ -172,7 +172,7 @@ def test_structured_images_are_a_test_at_all():
     image = structured((1, 1, 1, 60, 60))
     result = whole(image, [CAMERA], resolve_parameters((1, 1, 1, 60, 60), iterations=1))
     changed = np.abs(result - image) > 1
-    assert 0.5 < changed.mean()  # patches found partners
+    assert changed.mean() > 0.5  # patches found partners
 
 
 def test_reach_is_tight():
@@ -226,9 +226,7 @@ def test_unknown_instruction_set_is_refused(monkeypatch):
         whole(structured((1, 1, 1, 4, 4)), [CAMERA], resolve_parameters((1, 1, 1, 4, 4)))
 
 
-@pytest.mark.parametrize(
-    "dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4"]
-)
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4"])
 def test_every_type_gives_the_same_values(dtype):
     image = np.random.default_rng(0).integers(0, 127, (1, 1, 1, 20, 22))
     parameters = resolve_parameters((1, 1, 1, 20, 22))

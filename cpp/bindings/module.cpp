@@ -13,21 +13,21 @@ namespace {
 
 constexpr int kDims = 5; // T, C, Z, Y, X
 
-void require(bool holds, const std::string& rule) {
+void require(bool holds, const std::string &rule) {
     if (!holds) throw std::invalid_argument(rule);
 }
 
 // The 4-D strides (in elements) of a TCZYX array of one channel.
-Index channel_strides(const py::array& array) {
+Index channel_strides(const py::array &array) {
     const auto item = array.itemsize();
     return {array.strides(0) / item, array.strides(2) / item, array.strides(3) / item, 1};
 }
 
-template <class T> Input typed(const py::array& array) {
-    return input_of(static_cast<const T*>(array.data()), channel_strides(array));
+template <class T> Input typed(const py::array &array) {
+    return input_of(static_cast<const T *>(array.data()), channel_strides(array));
 }
 
-Input input_from(const py::array& array) {
+Input input_from(const py::array &array) {
     const auto type = array.dtype();
     if (type.kind() == 'f' && type.itemsize() == 4) return typed<float>(array);
     if (type.kind() == 'u') switch (type.itemsize()) {
@@ -43,7 +43,7 @@ Input input_from(const py::array& array) {
         case 8: return typed<std::int64_t>(array);
         }
     throw py::type_error("the data must be float32 or integers, got " +
-                         std::string(py::str(static_cast<const py::object&>(type))));
+                         std::string(py::str(static_cast<const py::object &>(type))));
 }
 
 // Python's signal handlers run in the main thread only; elsewhere this asks in vain.
@@ -52,12 +52,13 @@ bool python_interrupted() {
     return PyErr_CheckSignals() != 0;
 }
 
-void denoise_channel_py(const py::array& padded, py::array_t<float> out, const Index& image_shape, const Index& padded_origin,
-                        const Index& core_start, const NoiseModel& noise,
-                        const SafirParameters& safir, int threads, const std::string& isa) {
+void denoise_channel_py(const py::array &padded, py::array_t<float> out, const Index &image_shape,
+                        const Index &padded_origin, const Index &core_start,
+                        const NoiseModel &noise, const SafirParameters &safir, int threads,
+                        const std::string &isa) {
     require(padded.ndim() == kDims && out.ndim() == kDims, "arrays must be 5-D: T, C, Z, Y, X");
     require(padded.shape(1) == 1 && out.shape(1) == 1, "one channel at a time");
-    const auto contiguous = [](const py::array& array) {
+    const auto contiguous = [](const py::array &array) {
         return array.shape(4) <= 1 || array.strides(4) == array.itemsize();
     };
     require(contiguous(padded) && contiguous(out), "rows along x must be contiguous");
@@ -81,6 +82,14 @@ void denoise_channel_py(const py::array& padded, py::array_t<float> out, const I
     denoise_channel(input, place, noise, safir, execution, view);
 }
 
+int team_size(int threads) {
+    require(threads >= 1, "threads must be at least 1");
+    int size = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : size)
+    size += 1;
+    return size;
+}
+
 py::dict build_info() {
     py::dict info;
     info["compiler"] = DENOISE5D_COMPILER;
@@ -91,7 +100,7 @@ py::dict build_info() {
     info["openmp"] = py::none();
 #endif
     py::list names;
-    for (const auto* loops : available_loops()) names.append(loops->name);
+    for (const auto *loops : available_loops()) names.append(loops->name);
     info["instruction_sets"] = names;
     return info;
 }
@@ -111,10 +120,10 @@ PYBIND11_MODULE(_kernel, m) {
     py::register_exception_translator([](std::exception_ptr raised) {
         try {
             if (raised) std::rethrow_exception(raised);
-        } catch (const NonFinite& error) {
+        } catch (const NonFinite &error) {
             const auto args = py::make_tuple(error.what(), error.count, error.first);
             PyErr_SetObject(PyExc_ArithmeticError, args.ptr());
-        } catch (const Interrupted&) {
+        } catch (const Interrupted &) {
             // PyErr_CheckSignals has set the exception already (KeyboardInterrupt, usually).
             if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
         }
@@ -122,9 +131,10 @@ PYBIND11_MODULE(_kernel, m) {
 
     m.def("denoise_channel", &denoise_channel_py, py::arg("padded").noconvert(),
           py::arg("out").noconvert(), py::arg("image_shape"), py::arg("padded_origin"),
-          py::arg("core_start"), py::arg("noise"), py::arg("safir"),
-          py::arg("threads"), py::arg("isa"));
+          py::arg("core_start"), py::arg("noise"), py::arg("safir"), py::arg("threads"),
+          py::arg("isa"));
     m.def("reach", &reach, py::arg("safir"));
     m.def("scratch_bytes", &scratch_bytes, py::arg("safir"), py::arg("shape"));
+    m.def("team_size", &team_size, py::arg("threads"));
     m.def("build_info", &build_info);
 }

@@ -8,7 +8,7 @@
 namespace denoise5d {
 namespace {
 
-void refuse_non_finite(const Input& input, const Index& shape, const Execution& execution) {
+void refuse_non_finite(const Input &input, const Index &shape, const Execution &execution) {
     if (!input.may_be_non_finite) return;
     const AxisMap whole(0, shape[3], 0, shape[3], shape[3]);
     const auto rows = shape[0] * shape[1] * shape[2];
@@ -30,11 +30,12 @@ void refuse_non_finite(const Input& input, const Index& shape, const Execution& 
     if (count == 0) return;
     const auto x = first % shape[3], y = first / shape[3] % shape[2];
     const auto z = first / shape[3] / shape[2] % shape[1];
-    throw NonFinite(static_cast<std::size_t>(count), {first / shape[3] / shape[2] / shape[1], z, y, x});
+    throw NonFinite(static_cast<std::size_t>(count),
+                    {first / shape[3] / shape[2] / shape[1], z, y, x});
 }
 
-void check(const BlockPlace& place, const NoiseModel& noise, const SafirParameters& safir) {
-    const auto require = [](bool holds, const char* rule) {
+void check(const BlockPlace &place, const NoiseModel &noise, const SafirParameters &safir) {
+    const auto require = [](bool holds, const char *rule) {
         if (!holds) throw std::invalid_argument(rule);
     };
     for (int a = 0; a < kAxes; ++a) {
@@ -45,7 +46,7 @@ void check(const BlockPlace& place, const NoiseModel& noise, const SafirParamete
                 "the core must lie inside the padded box");
         require(core.start[a] < core.stop[a], "the core must not be empty");
         require(safir.patch[a] >= 0 && safir.patch[a] <= 8, "a patch radius must be 0 to 8");
-        for (const auto& window : safir.windows)
+        for (const auto &window : safir.windows)
             require(window[a] >= 0 && window[a] <= 64, "a window radius must be 0 to 64");
     }
     require(!safir.windows.empty(), "there must be at least one iteration");
@@ -57,8 +58,8 @@ void check(const BlockPlace& place, const NoiseModel& noise, const SafirParamete
 
 } // namespace
 
-void denoise_channel(const Input& input, const BlockPlace& place, const NoiseModel& noise,
-                     const SafirParameters& safir, const Execution& execution, View<float> out) {
+void denoise_channel(const Input &input, const BlockPlace &place, const NoiseModel &noise,
+                     const SafirParameters &safir, const Execution &execution, View<float> out) {
     check(place, noise, safir);
     refuse_non_finite(input, place.padded.shape(), execution);
     const Stabiliser stabiliser(noise);
@@ -67,8 +68,8 @@ void denoise_channel(const Input& input, const BlockPlace& place, const NoiseMod
     const auto rows = shape[0] * shape[1] * shape[2];
 #pragma omp parallel for num_threads(execution.threads)
     for (std::ptrdiff_t i = 0; i < rows; ++i) {
-        const float* from = estimate.mean.get() + i * shape[3];
-        float* to = out.row(i / shape[2] / shape[1], i / shape[2] % shape[1], i % shape[2]);
+        const float *from = estimate.mean.get() + i * shape[3];
+        float *to = out.row(i / shape[2] / shape[1], i / shape[2] % shape[1], i % shape[2]);
         for (std::ptrdiff_t x = 0; x < shape[3]; ++x) to[x] = stabiliser.inverse(from[x]);
     }
 }

@@ -16,20 +16,23 @@ namespace {
 
 constexpr std::size_t kScratchBytes = std::size_t{4} << 20; // about a core's share of the caches
 
-std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }
+std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) {
+    return (a + b - 1) / b;
+}
 
 // Work per voxel of a tile: how much larger its patch sums are than itself, on average.
-double overhead(const Index& size, const Index& window, const Index& patch) {
+double overhead(const Index &size, const Index &window, const Index &patch) {
     double factor = 1;
     for (int a = 0; a < kAxes; ++a) {
         const auto n = static_cast<double>(size[a]);
-        factor *= (n + 0.5 * static_cast<double>(window[a]) + 3.0 * static_cast<double>(patch[a])) / n;
+        factor *=
+            (n + 0.5 * static_cast<double>(window[a]) + 3.0 * static_cast<double>(patch[a])) / n;
     }
     return factor * (1 + 16.0 / static_cast<double>(size[3])); // loops over short rows are slower
 }
 
 // Time lost because the last round of tiles leaves threads without work.
-double imbalance(const Index& shape, const Index& size, int threads) {
+double imbalance(const Index &shape, const Index &size, int threads) {
     std::ptrdiff_t tiles = 1;
     for (int a = 0; a < kAxes; ++a) tiles *= ceil_div(shape[a], size[a]);
     return static_cast<double>(ceil_div(tiles, threads) * threads) / static_cast<double>(tiles);
@@ -46,7 +49,7 @@ bool thread_zero() {
 // Asks `interrupted` at most every 50 ms, from the calling thread only; remembers a yes.
 class Poll {
   public:
-    explicit Poll(const Execution& execution) : execution_(execution) {}
+    explicit Poll(const Execution &execution) : execution_(execution) {}
 
     [[nodiscard]] bool stopped() const { return stopped_; }
     void stop() { stopped_ = true; }
@@ -61,7 +64,7 @@ class Poll {
     [[nodiscard]] bool interrupted() const { return interrupted_; }
 
   private:
-    const Execution& execution_;
+    const Execution &execution_;
     std::chrono::steady_clock::time_point last_{};
     std::atomic<bool> stopped_{false};
     bool interrupted_ = false;
@@ -69,7 +72,7 @@ class Poll {
 
 } // namespace
 
-std::size_t tile_floats(const Index& size, const Index& window, const Index& patch) {
+std::size_t tile_floats(const Index &size, const Index &window, const Index &patch) {
     std::size_t local = 1, core = 1, boxed = 1, votes = 1;
     for (int a = 0; a < kAxes; ++a) {
         const auto grow = [&](std::ptrdiff_t patches, std::ptrdiff_t windows) {
@@ -86,7 +89,7 @@ std::size_t tile_floats(const Index& size, const Index& window, const Index& pat
     return 3 * local + 3 * core + boxed + votes + (rows + 1) * cells;
 }
 
-Index choose_tile(const Index& shape, const Index& window, const Index& patch, int threads) {
+Index choose_tile(const Index &shape, const Index &window, const Index &patch, int threads) {
     Index best{};
     double least = 0;
     for (std::ptrdiff_t t = 1; t <= 16; t *= 2)
@@ -108,9 +111,9 @@ Index choose_tile(const Index& shape, const Index& window, const Index& patch, i
     return best;
 }
 
-void for_each_tile(const Box& region, const Index& tile, std::size_t scratch_floats,
-                   const Execution& execution,
-                   const std::function<void(float*, const Box&)>& work) {
+void for_each_tile(const Box &region, const Index &tile, std::size_t scratch_floats,
+                   const Execution &execution,
+                   const std::function<void(float *, const Box &)> &work) {
     Index counts{};
     std::ptrdiff_t total = 1;
     for (int a = 0; a < kAxes; ++a) {

@@ -1,5 +1,13 @@
 """Patch-based non-local denoising of 5-D microscopy images, block by block."""
 
+from denoise5d.api import denoise, estimate_noise
 from denoise5d.kernel import build_info, denoise_block, reach, resolve_parameters
 
-__all__ = ["build_info", "denoise_block", "reach", "resolve_parameters"]
+__all__ = [
+    "build_info",
+    "denoise",
+    "denoise_block",
+    "estimate_noise",
+    "reach",
+    "resolve_parameters",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from denoise5d.errors import InputError, NoiseError, RefusedError
 from denoise5d.geometry import AXES, Box, as_index
 from denoise5d.kernel import denoise_block, resolve_parameters
+from denoise5d.machine import available_cpus
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
 
 PerChannel: TypeAlias = float | Sequence[float]
@@ -83,7 +83,7 @@ def denoise(
         image_shape=shape,
         noise=models,
         parameters=resolve_parameters(shape, patch=patch, iterations=iterations, pvalue=pvalue),
-        threads=threads or available_threads(),
+        threads=threads or available_cpus(),
     )
     return _from_tczyx(result, axes)
 
@@ -94,13 +94,6 @@ def estimate_noise(image: ArrayLike, *, axes: str) -> list[NoiseEstimate]:
     Parameters and errors are those of `denoise`.
     """
     return _estimates(_as_tczyx(image, axes))
-
-
-def available_threads() -> int:
-    """Return the number of processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _as_tczyx(image: ArrayLike, axes: str) -> NDArray[Any]:

@@ -21,12 +21,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise5d import _kernel
+import denoise5d._kernel as _kernel
 from denoise5d.errors import InputError
 from denoise5d.geometry import AXES, Box, Index, as_index
 from denoise5d.noise import NoiseModel
 
 Image: TypeAlias = NDArray[Any]
+
+ESTIMATOR_VERSION = 1
+"""Goes up whenever the same parameters give other bits: blocks of two versions never mix."""
 
 ISA_VARIABLE = "DENOISE5D_ISA"
 """Environment variable that forces one of `build_info`'s instruction sets, to compare them."""
@@ -123,7 +126,7 @@ def _without_c(index: Index) -> list[int]:
     return [index[axis] for axis in (0, 2, 3, 4)]
 
 
-def _compiled(parameters: Parameters) -> Any:
+def _compiled(parameters: Parameters) -> _kernel.SafirParameters:
     windows = [_without_c(window) for window in parameters.windows]
     return _kernel.SafirParameters(_without_c(parameters.patch), windows, parameters.threshold)
 
@@ -137,6 +140,11 @@ def reach(parameters: Parameters) -> Index:
 def scratch_bytes(parameters: Parameters, block_shape: Index) -> int:
     """Return the memory in bytes that each thread needs besides the block's arrays."""
     return int(_kernel.scratch_bytes(_compiled(parameters), _without_c(block_shape)))
+
+
+def team_size(threads: int) -> int:
+    """Return how many threads OpenMP really gives when asked for `threads`."""
+    return int(_kernel.team_size(threads))
 
 
 def build_info() -> dict[str, Any]:

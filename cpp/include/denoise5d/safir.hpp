@@ -32,8 +32,8 @@ struct Estimate {
 // Q reads mirrored data beyond the image; patches are centred inside, and only data inside are
 // averaged. A voxel takes u' where it lies in all earlier confidence intervals u +- rho sqrt(v)
 // and v' < v; the first that does not stops the voxel (Lepski's rule). The result covers `target`.
-Estimate run_safir(const Input& input, const BlockPlace& place, const Box& target,
-                   const Stabiliser& stabiliser, const SafirParameters& parameters,
-                   const Execution& execution);
+Estimate run_safir(const Input &input, const BlockPlace &place, const Box &target,
+                   const Stabiliser &stabiliser, const SafirParameters &parameters,
+                   const Execution &execution);
 
 } // namespace denoise5d

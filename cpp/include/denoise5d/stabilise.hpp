@@ -16,9 +16,9 @@ namespace denoise5d {
 // + - * / and sqrt, so that every machine gets the same table; beyond, their closed form.
 class Stabiliser {
   public:
-    explicit Stabiliser(const NoiseModel& noise);
+    explicit Stabiliser(const NoiseModel &noise);
 
-    void forward(float* row, std::ptrdiff_t n, const Loops& loops) const;
+    void forward(float *row, std::ptrdiff_t n, const Loops &loops) const;
     [[nodiscard]] float inverse(float z) const;
 
   private:
@@ -30,8 +30,8 @@ class Stabiliser {
     double black_level_ = 0; // the grey level of 0 photons
     float scale_, offset_, factor_;
 
-    double first_ = 0;          // z of the table's first entry: the mean of z at 0 photons
-    double slope_ = 0;          // photons per z below it
+    double first_ = 0;           // z of the table's first entry: the mean of z at 0 photons
+    double slope_ = 0;           // photons per z below it
     std::vector<float> photons_; // at first_ + i / kPerUnit
 };
 

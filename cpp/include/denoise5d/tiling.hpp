@@ -10,14 +10,15 @@ namespace denoise5d {
 
 // The tile sizes that do the least work within the scratch memory, with enough tiles for all
 // threads. The choice never changes a bit of the result.
-Index choose_tile(const Index& shape, const Index& window, const Index& patch, int threads);
+Index choose_tile(const Index &shape, const Index &window, const Index &patch, int threads);
 
 // Floats of scratch for a tile of `size`.
-std::size_t tile_floats(const Index& size, const Index& window, const Index& patch);
+std::size_t tile_floats(const Index &size, const Index &window, const Index &patch);
 
 // Calls `work(scratch, box)` for every tile of `region` from `threads` threads, each with scratch
 // memory of its own; polls `execution.interrupted` in between and throws Interrupted.
-void for_each_tile(const Box& region, const Index& tile, std::size_t scratch_floats,
-                   const Execution& execution, const std::function<void(float*, const Box&)>& work);
+void for_each_tile(const Box &region, const Index &tile, std::size_t scratch_floats,
+                   const Execution &execution,
+                   const std::function<void(float *, const Box &)> &work);
 
 } // namespace denoise5d

@@ -1,0 +1,5 @@
+"""``python -m denoise5d``."""
+
+from denoise5d.cli import main
+
+main()

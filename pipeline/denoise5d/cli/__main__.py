@@ -1,0 +1,5 @@
+"""``python -m denoise5d.cli``."""
+
+from denoise5d.cli import main
+
+main()
