@@ -20,17 +20,17 @@ namespace {
 
 int failures = 0;
 
-void check(bool holds, const char* what, int line) {
+void check(bool holds, const char *what, int line) {
     if (holds) return;
     std::printf("line %d: %s\n", line, what);
     ++failures;
 }
 #define CHECK(condition) check(condition, #condition, __LINE__)
 
-template <class Error> bool throws(const std::function<void()>& call, const std::string& words) {
+template <class Error> bool throws(const std::function<void()> &call, const std::string &words) {
     try {
         call();
-    } catch (const Error& error) {
+    } catch (const Error &error) {
         return std::string(error.what()).find(words) != std::string::npos;
     }
     return false;
@@ -42,25 +42,26 @@ struct Random {
     std::uint32_t next() { return state = state * 1664525U + 1013904223U; }
 };
 
-std::vector<std::uint16_t> image_of(const Index& shape) {
+std::vector<std::uint16_t> image_of(const Index &shape) {
     Random random;
     std::vector<std::uint16_t> image;
     for (std::ptrdiff_t i = 0; i < shape[0] * shape[1] * shape[2] * shape[3]; ++i)
-        image.push_back(static_cast<std::uint16_t>(100 + (i / 5 % 2) * 80 + random.next() % 4096 / 128));
+        image.push_back(
+            static_cast<std::uint16_t>(100 + (i / 5 % 2) * 80 + random.next() % 4096 / 128));
     return image;
 }
 
 const NoiseModel kCamera{3.92, -388, 2};
 
-SafirParameters parameters(const Index& patch, std::vector<Index> windows) {
+SafirParameters parameters(const Index &patch, std::vector<Index> windows) {
     return {patch, std::move(windows), 20.0F};
 }
 
-std::vector<float> denoise_box(const std::vector<std::uint16_t>& image, const Index& shape,
-                               const SafirParameters& safir, const Box& core, const Box& padded,
-                               int threads, const Loops& loops) {
+std::vector<float> denoise_box(const std::vector<std::uint16_t> &image, const Index &shape,
+                               const SafirParameters &safir, const Box &core, const Box &padded,
+                               int threads, const Loops &loops) {
     const auto strides = contiguous_strides(shape);
-    const auto* corner = image.data() + padded.start[0] * strides[0] +
+    const auto *corner = image.data() + padded.start[0] * strides[0] +
                          padded.start[1] * strides[1] + padded.start[2] * strides[2] +
                          padded.start[3];
     std::vector<float> out(core.voxels());
@@ -72,7 +73,7 @@ std::vector<float> denoise_box(const std::vector<std::uint16_t>& image, const In
     return out;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+bool same_bits(const std::vector<float> &a, const std::vector<float> &b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
@@ -84,27 +85,30 @@ void test_blocks_threads_and_instruction_sets() {
         {{1, 1, 1, 64}, parameters({0, 0, 0, 3}, {{0, 0, 0, 8}})},
         {{1, 1, 1, 1}, parameters({0, 0, 0, 0}, {{0, 0, 0, 0}})},
     };
-    for (const auto& [shape, safir] : cases) {
+    for (const auto &[shape, safir] : cases) {
         const auto image = image_of(shape);
         const Box whole{{}, shape};
-        const auto expected = denoise_box(image, shape, safir, whole, whole, 1, *available_loops()[0]);
-        for (const auto* loops : available_loops())
+        const auto expected =
+            denoise_box(image, shape, safir, whole, whole, 1, *available_loops()[0]);
+        for (const auto *loops : available_loops())
             for (const int threads : {1, 2, 5})
-                CHECK(same_bits(denoise_box(image, shape, safir, whole, whole, threads, *loops), expected));
+                CHECK(same_bits(denoise_box(image, shape, safir, whole, whole, threads, *loops),
+                                expected));
         Box core;
         for (int a = 0; a < kAxes; ++a) {
             core.start[a] = shape[a] / 3;
             core.stop[a] = core.start[a] + (shape[a] + 2) / 3;
         }
-        const auto block = denoise_box(image, shape, safir, core, grown(core, reach(safir), whole), 2,
-                                       loops_named("auto"));
+        const auto block = denoise_box(image, shape, safir, core, grown(core, reach(safir), whole),
+                                       2, loops_named("auto"));
         std::vector<float> part;
         const auto strides = contiguous_strides(shape);
         for (auto t = core.start[0]; t < core.stop[0]; ++t)
             for (auto z = core.start[1]; z < core.stop[1]; ++z)
                 for (auto y = core.start[2]; y < core.stop[2]; ++y)
                     for (auto x = core.start[3]; x < core.stop[3]; ++x)
-                        part.push_back(expected[t * strides[0] + z * strides[1] + y * strides[2] + x]);
+                        part.push_back(
+                            expected[t * strides[0] + z * strides[1] + y * strides[2] + x]);
         CHECK(same_bits(block, part));
     }
 }
@@ -176,18 +180,23 @@ void test_bad_input_is_refused() {
     Execution execution;
     execution.threads = 2;
     execution.loops = &loops_named("auto");
-    const auto run = [&](const BlockPlace& place, const NoiseModel& noise, const SafirParameters& safir) {
+    const auto run = [&](const BlockPlace &place, const NoiseModel &noise,
+                         const SafirParameters &safir) {
         denoise_channel(input_of(image.data(), strides), place, noise, safir, execution,
                         View<float>{out.data(), strides});
     };
     const auto good = parameters({0, 1, 1, 1}, {{0, 1, 1, 1}});
     const BlockPlace place{shape, whole, whole};
     using Bad = std::invalid_argument;
-    CHECK(throws<Bad>([&] { run({{1, 2, 3, 3}, whole, whole}, kCamera, good); }, "inside the image"));
+    CHECK(
+        throws<Bad>([&] { run({{1, 2, 3, 3}, whole, whole}, kCamera, good); }, "inside the image"));
     CHECK(throws<Bad>([&] { run(place, {-1, 5, 0}, good); }, "gain must not be negative"));
-    CHECK(throws<Bad>([&] { run(place, {0, 0, 0}, good); }, "variance of the noise must be positive"));
-    CHECK(throws<Bad>([&] { run(place, kCamera, parameters({0, 9, 1, 1}, {{0, 1, 1, 1}})); }, "patch radius"));
-    CHECK(throws<Bad>([&] { run(place, kCamera, parameters({0, 1, 1, 1}, {})); }, "at least one iteration"));
+    CHECK(throws<Bad>([&] { run(place, {0, 0, 0}, good); },
+                      "variance of the noise must be positive"));
+    CHECK(throws<Bad>([&] { run(place, kCamera, parameters({0, 9, 1, 1}, {{0, 1, 1, 1}})); },
+                      "patch radius"));
+    CHECK(throws<Bad>([&] { run(place, kCamera, parameters({0, 1, 1, 1}, {})); },
+                      "at least one iteration"));
     CHECK(throws<Bad>([] { loops_named("z80"); }, "no instruction set 'z80'"));
 
     image[7] = std::numeric_limits<float>::infinity();
@@ -195,7 +204,7 @@ void test_bad_input_is_refused() {
     try {
         run(place, kCamera, good);
         CHECK(false);
-    } catch (const NonFinite& error) {
+    } catch (const NonFinite &error) {
         CHECK(error.count == 2);
         CHECK((error.first == Index{0, 0, 1, 3}));
     }
@@ -211,8 +220,8 @@ void test_interrupt_stops_the_threads() {
     const auto safir = parameters({0, 1, 3, 3}, {{0, 2, 8, 8}});
     CHECK(throws<Interrupted>(
         [&] {
-            denoise_channel(input_of(image.data(), contiguous_strides(shape)), {shape, whole, whole},
-                            kCamera, safir, execution,
+            denoise_channel(input_of(image.data(), contiguous_strides(shape)),
+                            {shape, whole, whole}, kCamera, safir, execution,
                             View<float>{out.data(), contiguous_strides(shape)});
         },
         "interrupted"));
