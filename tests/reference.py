@@ -93,6 +93,48 @@ def safir(data, patch_radius, windows, threshold):
     return mean
 
 
+def lattice(n, patch, stride):
+    """Centres of reference patches on one axis: inside the image, the last one always there."""
+    return sorted({*range(patch, n - 1 - patch, stride), n - 1 - patch})
+
+
+def ridge(data, pilot, patch_radius, search, stride, group):
+    """One round of refinement: similar patches of the pilot, combined linearly (NL-Ridge)."""
+    shape = data.shape
+    centres = [
+        [c for c in range(n) if p <= c <= n - 1 - p]
+        for n, p in zip(shape, patch_radius, strict=True)
+    ]
+    cells = around(patch_radius)
+    sums, weights = np.zeros(shape), np.zeros(shape)
+
+    def patch_of(image, centre):
+        return np.array([image[plus(centre, k)] for k in cells])
+
+    axes = zip(shape, patch_radius, stride, strict=True)
+    for reference in product(*(lattice(n, p, s) for n, p, s in axes)):
+        own = patch_of(pilot, reference)
+        candidates = []
+        for number, d in enumerate(around(search)):
+            centre = plus(reference, d)
+            if all(c in allowed for c, allowed in zip(centre, centres, strict=True)):
+                distance = ((patch_of(pilot, centre) - own) ** 2).sum()
+                candidates.append((distance, number, centre))
+        nearest = sorted(candidates)[:group]
+        mean = own.mean()
+        X = np.array([patch_of(pilot, c) - mean for _, _, c in nearest]).T
+        Y = np.array([patch_of(data, c) - mean for _, _, c in nearest]).T
+        n, k = X.shape
+        theta = np.linalg.solve(X.T @ X + n * np.eye(k), X.T @ X)
+        estimates = mean + Y @ theta
+        for j, (_, _, centre) in enumerate(nearest):
+            weight = 1 / ((theta[:, j] ** 2).sum() + 1 / k)
+            for i, cell in enumerate(cells):
+                sums[plus(centre, cell)] += weight * estimates[i, j]
+                weights[plus(centre, cell)] += weight
+    return sums / weights
+
+
 def stabilise(image, gain, offset):
     inner = gain * np.asarray(image, float) + 0.375 * gain**2 + offset
     return 2 / gain * np.sqrt(np.maximum(0.0, inner))

@@ -13,21 +13,21 @@ namespace {
 
 constexpr int kDims = 5; // T, C, Z, Y, X
 
-void require(bool holds, const std::string &rule) {
+void require(bool holds, const std::string& rule) {
     if (!holds) throw std::invalid_argument(rule);
 }
 
 // The 4-D strides (in elements) of a TCZYX array of one channel.
-Index channel_strides(const py::array &array) {
+Index channel_strides(const py::array& array) {
     const auto item = array.itemsize();
     return {array.strides(0) / item, array.strides(2) / item, array.strides(3) / item, 1};
 }
 
-template <class T> Input typed(const py::array &array) {
-    return input_of(static_cast<const T *>(array.data()), channel_strides(array));
+template <class T> Input typed(const py::array& array) {
+    return input_of(static_cast<const T*>(array.data()), channel_strides(array));
 }
 
-Input input_from(const py::array &array) {
+Input input_from(const py::array& array) {
     const auto type = array.dtype();
     if (type.kind() == 'f' && type.itemsize() == 4) return typed<float>(array);
     if (type.kind() == 'u') switch (type.itemsize()) {
@@ -43,7 +43,7 @@ Input input_from(const py::array &array) {
         case 8: return typed<std::int64_t>(array);
         }
     throw py::type_error("the data must be float32 or integers, got " +
-                         std::string(py::str(static_cast<const py::object &>(type))));
+                         std::string(py::str(static_cast<const py::object&>(type))));
 }
 
 // Python's signal handlers run in the main thread only; elsewhere this asks in vain.
@@ -52,14 +52,14 @@ bool python_interrupted() {
     return PyErr_CheckSignals() != 0;
 }
 
-void denoise_channel_py(const py::array &padded, py::array_t<float> out, const Index &image_shape,
-                        const Index &padded_origin, const Index &core_start,
-                        const NoiseModel &noise, const SafirParameters &safir, int threads,
-                        const std::string &isa) {
+void denoise_channel_py(const py::array& padded, py::array_t<float> out, const Index& image_shape,
+                        const Index& padded_origin, const Index& core_start,
+                        const NoiseModel& noise, const Parameters& parameters, int threads,
+                        const std::string& isa) {
     require(padded.ndim() == kDims && out.ndim() == kDims, "arrays must be 5-D: T, C, Z, Y, X");
     require(padded.shape(1) == 1 && out.shape(1) == 1, "one channel at a time");
-    const auto contiguous = [](const py::array &array) {
-        return array.shape(4) <= 1 || array.strides(4) == array.itemsize();
+    const auto contiguous = [](const py::array& array) {
+        return array.size() == 0 || array.shape(4) == 1 || array.strides(4) == array.itemsize();
     };
     require(contiguous(padded) && contiguous(out), "rows along x must be contiguous");
     require(out.writeable(), "the output array must be writeable");
@@ -79,7 +79,7 @@ void denoise_channel_py(const py::array &padded, py::array_t<float> out, const I
     // The caller holds references to both arrays, and nothing below touches a Python object but
     // python_interrupted, which takes the GIL back: so it is safe to drop it here.
     const py::gil_scoped_release release;
-    denoise_channel(input, place, noise, safir, execution, view);
+    denoise_channel(input, place, noise, parameters, execution, view);
 }
 
 int team_size(int threads) {
@@ -100,7 +100,7 @@ py::dict build_info() {
     info["openmp"] = py::none();
 #endif
     py::list names;
-    for (const auto *loops : available_loops()) names.append(loops->name);
+    for (const auto* loops : available_loops()) names.append(loops->name);
     info["instruction_sets"] = names;
     return info;
 }
@@ -110,20 +110,25 @@ py::dict build_info() {
 PYBIND11_MODULE(_kernel, m) {
     m.doc() = "The compiled kernel. Use denoise5d.kernel instead.";
 
-    py::class_<NoiseModel>(m, "NoiseModel")
+    py::class_<NoiseModel>(m, "NoiseModel", py::module_local())
         .def(py::init<double, double, double>(), py::arg("gain"), py::arg("offset"),
              py::arg("read_noise"));
-    py::class_<SafirParameters>(m, "SafirParameters")
+    py::class_<SafirParameters>(m, "SafirParameters", py::module_local())
         .def(py::init<Index, std::vector<Index>, float>(), py::arg("patch"), py::arg("windows"),
              py::arg("threshold"));
+    py::class_<RidgeParameters>(m, "RidgeParameters", py::module_local())
+        .def(py::init<Index, Index, Index, int, int>(), py::arg("patch"), py::arg("search"),
+             py::arg("stride"), py::arg("group"), py::arg("rounds"));
+    py::class_<Parameters>(m, "Parameters", py::module_local())
+        .def(py::init<SafirParameters, RidgeParameters>(), py::arg("safir"), py::arg("ridge"));
 
     py::register_exception_translator([](std::exception_ptr raised) {
         try {
             if (raised) std::rethrow_exception(raised);
-        } catch (const NonFinite &error) {
+        } catch (const NonFinite& error) {
             const auto args = py::make_tuple(error.what(), error.count, error.first);
             PyErr_SetObject(PyExc_ArithmeticError, args.ptr());
-        } catch (const Interrupted &) {
+        } catch (const Interrupted&) {
             // PyErr_CheckSignals has set the exception already (KeyboardInterrupt, usually).
             if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
         }
@@ -131,10 +136,10 @@ PYBIND11_MODULE(_kernel, m) {
 
     m.def("denoise_channel", &denoise_channel_py, py::arg("padded").noconvert(),
           py::arg("out").noconvert(), py::arg("image_shape"), py::arg("padded_origin"),
-          py::arg("core_start"), py::arg("noise"), py::arg("safir"), py::arg("threads"),
+          py::arg("core_start"), py::arg("noise"), py::arg("parameters"), py::arg("threads"),
           py::arg("isa"));
-    m.def("reach", &reach, py::arg("safir"));
-    m.def("scratch_bytes", &scratch_bytes, py::arg("safir"), py::arg("shape"));
+    m.def("reach", &reach, py::arg("parameters"));
+    m.def("scratch_bytes", &scratch_bytes, py::arg("parameters"), py::arg("shape"));
     m.def("team_size", &team_size, py::arg("threads"));
     m.def("build_info", &build_info);
 }

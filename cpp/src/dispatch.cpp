@@ -18,8 +18,8 @@ extern const Loops loops;
 }
 #endif
 
-std::vector<const Loops *> available_loops() {
-    std::vector<const Loops *> all = {&baseline::loops};
+std::vector<const Loops*> available_loops() {
+    std::vector<const Loops*> all = {&baseline::loops};
 #ifdef DENOISE5D_HAS_V3
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
@@ -35,11 +35,11 @@ std::vector<const Loops *> available_loops() {
     return all;
 }
 
-const Loops &loops_named(const std::string &name) {
+const Loops& loops_named(const std::string& name) {
     const auto all = available_loops();
     if (name == "auto") return *all.back();
     std::string known;
-    for (const auto *loops : all) {
+    for (const auto* loops : all) {
         if (name == loops->name) return *loops;
         known += std::string(" ") + loops->name;
     }

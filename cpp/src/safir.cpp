@@ -41,34 +41,34 @@ struct Bounds {
 
 class Iteration {
   public:
-    Iteration(const Input &input, const BlockPlace &place, const Stabiliser &stabiliser,
-              const SafirParameters &parameters, const Execution &execution)
+    Iteration(const Input& input, const BlockPlace& place, const Stabiliser& stabiliser,
+              const SafirParameters& parameters, const Execution& execution)
         : input_(input), place_(place), stabiliser_(stabiliser), parameters_(parameters),
           execution_(execution) {}
 
     // The next estimate on `region`, from `previous` (null for the first).
-    Estimate run(const Box &region, const Index &window, const Estimate *previous, Bounds &bounds,
-                 const Box &bounds_box);
+    Estimate run(const Box& region, const Index& window, const Estimate* previous, Bounds& bounds,
+                 const Box& bounds_box);
 
   private:
-    void load_data(const Box &box, const Index &margin, float *out) const;
-    void load_guide(const Tile &tile, const Box &box, float *mean, float *precision) const;
-    void begin_tile(Tile &tile, const Box &box, float *scratch) const;
-    [[nodiscard]] bool all_stopped(const Box &box) const;
-    void keep(const Box &box, Estimate &next) const;
-    void conclude(const Tile &tile, const Box &box, Estimate &next) const;
+    void load_data(const Box& box, const Index& margin, float* out) const;
+    void load_guide(const Tile& tile, const Box& box, float* mean, float* precision) const;
+    void begin_tile(Tile& tile, const Box& box, float* scratch) const;
+    [[nodiscard]] bool all_stopped(const Box& box) const;
+    void keep(const Box& box, Estimate& next) const;
+    void conclude(const Tile& tile, const Box& box, Estimate& next) const;
     [[nodiscard]] std::ptrdiff_t bounds_at(std::ptrdiff_t t, std::ptrdiff_t z,
                                            std::ptrdiff_t y) const;
 
-    const Input &input_;
-    const BlockPlace &place_;
-    const Stabiliser &stabiliser_;
-    const SafirParameters &parameters_;
-    const Execution &execution_;
+    const Input& input_;
+    const BlockPlace& place_;
+    const Stabiliser& stabiliser_;
+    const SafirParameters& parameters_;
+    const Execution& execution_;
 
     Index window_{};
-    const Estimate *previous_ = nullptr;
-    Bounds *bounds_ = nullptr;
+    const Estimate* previous_ = nullptr;
+    Bounds* bounds_ = nullptr;
     Box bounds_box_;
 };
 
@@ -80,8 +80,8 @@ std::ptrdiff_t Iteration::bounds_at(std::ptrdiff_t t, std::ptrdiff_t z, std::ptr
 
 // Calls `row(t, z, y, out)` for every row of the box with its margin, mapped into `held`.
 template <class Row>
-void for_each_row(const Box &box, const Index &margin, const Box &held, const Index &image,
-                  const Row &row) {
+void for_each_row(const Box& box, const Index& margin, const Box& held, const Index& image,
+                  const Row& row) {
     const auto map = [&](int a) {
         return AxisMap(box.start[a] - margin[a], box.stop[a] - box.start[a] + 2 * margin[a],
                        held.start[a], held.stop[a], image[a]);
@@ -94,20 +94,12 @@ void for_each_row(const Box &box, const Index &margin, const Box &held, const In
                 row(t[i], z[j], y[k], x, out);
 }
 
-void Iteration::load_data(const Box &box, const Index &margin, float *out) const {
-    for_each_row(box, margin, place_.padded, place_.image_shape,
-                 [&](auto t, auto z, auto y, const AxisMap &x, auto at) {
-                     input_.row(t, z, y, x, out + at);
-                     stabiliser_.forward(out + at, x.size(), *execution_.loops);
-                 });
-}
-
-void Iteration::load_guide(const Tile &tile, const Box &box, float *mean, float *precision) const {
+void Iteration::load_guide(const Tile& tile, const Box& box, float* mean, float* precision) const {
     const Index margin = {tile.margin[0], tile.margin[1], tile.margin[2], tile.margin[3]};
-    const auto &s = previous_->strides;
+    const auto& s = previous_->strides;
     for_each_row(
         box, margin, previous_->box, place_.image_shape,
-        [&](auto t, auto z, auto y, const AxisMap &x, auto at) {
+        [&](auto t, auto z, auto y, const AxisMap& x, auto at) {
             const auto from = t * s[0] + z * s[1] + y * s[2];
             x.gather(previous_->mean.get() + from, mean + at, [](float m) { return m; });
             x.gather(previous_->variance.get() + from, precision + at, [](std::uint16_t v) {
@@ -116,8 +108,8 @@ void Iteration::load_guide(const Tile &tile, const Box &box, float *mean, float 
         });
 }
 
-void Iteration::begin_tile(Tile &tile, const Box &box, float *scratch) const {
-    const Box &held = previous_ ? previous_->box : place_.padded;
+void Iteration::begin_tile(Tile& tile, const Box& box, float* scratch) const {
+    const Box& held = previous_ ? previous_->box : place_.padded;
     Index margin{};
     std::ptrdiff_t local = 1, core = 1, boxed = 1, votes = 1;
     for (int a = 0; a < kAxes; ++a) {
@@ -136,17 +128,17 @@ void Iteration::begin_tile(Tile &tile, const Box &box, float *scratch) const {
         votes *= n + w + (a < 2 ? 2 : 0) * p;
     }
     const auto take = [&scratch](std::ptrdiff_t n) {
-        float *const begin = scratch;
+        float* const begin = scratch;
         scratch += n;
         return begin;
     };
-    float *const data = take(local);
-    load_data(box, margin, data);
+    float* const data = take(local);
+    load_stabilised(input_, place_, box, margin, stabiliser_, *execution_.loops, data);
     tile.data = tile.guide = data;
     tile.precision = nullptr;
     if (previous_) {
-        float *const mean = take(local);
-        float *const precision = take(local);
+        float* const mean = take(local);
+        float* const precision = take(local);
         load_guide(tile, box, mean, precision);
         tile.guide = mean;
         tile.precision = precision;
@@ -164,7 +156,7 @@ void Iteration::begin_tile(Tile &tile, const Box &box, float *scratch) const {
     tile.plane = scratch;
 }
 
-bool Iteration::all_stopped(const Box &box) const {
+bool Iteration::all_stopped(const Box& box) const {
     if (!previous_) return false;
     for (auto t = box.start[0]; t < box.stop[0]; ++t)
         for (auto z = box.start[1]; z < box.stop[1]; ++z)
@@ -176,7 +168,7 @@ bool Iteration::all_stopped(const Box &box) const {
     return true;
 }
 
-void Iteration::keep(const Box &box, Estimate &next) const {
+void Iteration::keep(const Box& box, Estimate& next) const {
     const auto n = box.stop[3] - box.start[3];
     for (auto t = box.start[0]; t < box.stop[0]; ++t)
         for (auto z = box.start[1]; z < box.stop[1]; ++z)
@@ -188,7 +180,7 @@ void Iteration::keep(const Box &box, Estimate &next) const {
             }
 }
 
-void Iteration::conclude(const Tile &tile, const Box &box, Estimate &next) const {
+void Iteration::conclude(const Tile& tile, const Box& box, Estimate& next) const {
     std::ptrdiff_t i = 0;
     for (auto t = box.start[0]; t < box.stop[0]; ++t)
         for (auto z = box.start[1]; z < box.stop[1]; ++z)
@@ -226,17 +218,18 @@ void Iteration::conclude(const Tile &tile, const Box &box, Estimate &next) const
             }
 }
 
-Estimate Iteration::run(const Box &region, const Index &window, const Estimate *previous,
-                        Bounds &bounds, const Box &bounds_box) {
+Estimate Iteration::run(const Box& region, const Index& window, const Estimate* previous,
+                        Bounds& bounds, const Box& bounds_box) {
     window_ = window;
     previous_ = previous;
     bounds_ = &bounds;
     bounds_box_ = bounds_box;
-    Estimate next{region, contiguous_strides(region.shape()), uninitialised<float>(region.voxels()),
+    Estimate next{region, contiguous_strides(region.shape()),
+                  uninitialised<float>(region.voxels() + kLane),
                   uninitialised<std::uint16_t>(region.voxels())};
     const Index size = choose_tile(region.shape(), window, parameters_.patch, execution_.threads);
     for_each_tile(region, size, tile_floats(size, window, parameters_.patch), execution_,
-                  [&](float *scratch, const Box &box) {
+                  [&](float* scratch, const Box& box) {
                       if (all_stopped(box)) return keep(box, next);
                       Tile tile{};
                       begin_tile(tile, box, scratch);
@@ -247,7 +240,7 @@ Estimate Iteration::run(const Box &region, const Index &window, const Estimate *
 }
 
 // What the iterations after the first `done` ones read around a voxel.
-Index remaining_reach(const SafirParameters &parameters, std::size_t done) {
+Index remaining_reach(const SafirParameters& parameters, std::size_t done) {
     Index total{};
     for (std::size_t n = done; n < parameters.windows.size(); ++n)
         for (int a = 0; a < kAxes; ++a)
@@ -257,22 +250,31 @@ Index remaining_reach(const SafirParameters &parameters, std::size_t done) {
 
 } // namespace
 
-Index reach(const SafirParameters &safir) {
+Index safir_reach(const SafirParameters& safir) {
     return remaining_reach(safir, 0);
 }
 
-std::size_t scratch_bytes(const SafirParameters &safir, const Index &shape) {
+void load_stabilised(const Input& input, const BlockPlace& place, const Box& box,
+                     const Index& margin, const Stabiliser& stabiliser, const Loops& loops,
+                     float* out) {
+    for_each_row(box, margin, place.padded, place.image_shape,
+                 [&](auto t, auto z, auto y, const AxisMap& x, auto at) {
+                     input.row(t, z, y, x, out + at);
+                     stabiliser.forward(out + at, x.size(), loops);
+                 });
+}
+
+std::size_t safir_floats(const SafirParameters& safir, const Index& shape) {
     std::size_t most = 0;
-    for (const auto &window : safir.windows) {
-        const Index size = choose_tile(shape, window, safir.patch, 1);
-        most = std::max(most, tile_floats(size, window, safir.patch) * sizeof(float));
-    }
+    for (const auto& window : safir.windows)
+        most = std::max(
+            most, tile_floats(choose_tile(shape, window, safir.patch, 1), window, safir.patch));
     return most;
 }
 
-Estimate run_safir(const Input &input, const BlockPlace &place, const Box &target,
-                   const Stabiliser &stabiliser, const SafirParameters &parameters,
-                   const Execution &execution) {
+Estimate run_safir(const Input& input, const BlockPlace& place, const Box& target,
+                   const Stabiliser& stabiliser, const SafirParameters& parameters,
+                   const Execution& execution) {
     Iteration iteration(input, place, stabiliser, parameters, execution);
     Estimate estimate;
     Bounds bounds;

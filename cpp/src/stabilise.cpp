@@ -50,7 +50,7 @@ struct Moments {
     double slope; // its derivative
 };
 
-Moments poisson_mean(const std::vector<double> &roots, double photons) {
+Moments poisson_mean(const std::vector<double>& roots, double photons) {
     double probability = exp_minus(photons), mean = 0, slope = 0;
     for (std::size_t n = 0; n + 1 < roots.size(); ++n) {
         mean += probability * roots[n];
@@ -68,7 +68,7 @@ double closed_form(double z, double sigma) {
 
 } // namespace
 
-Stabiliser::Stabiliser(const NoiseModel &noise) : gaussian_(noise.gain == 0), gain_(noise.gain) {
+Stabiliser::Stabiliser(const NoiseModel& noise) : gaussian_(noise.gain == 0), gain_(noise.gain) {
     if (gaussian_) {
         sigma_ = std::sqrt(noise.offset);
         scale_ = static_cast<float>(1 / sigma_);
@@ -98,7 +98,7 @@ void Stabiliser::tabulate(double sigma) {
     }
 }
 
-void Stabiliser::forward(float *row, std::ptrdiff_t n, const Loops &loops) const {
+void Stabiliser::forward(float* row, std::ptrdiff_t n, const Loops& loops) const {
     if (!gaussian_) return loops.stabilise(row, n, scale_, offset_, factor_);
     for (std::ptrdiff_t i = 0; i < n; ++i) row[i] *= scale_;
 }

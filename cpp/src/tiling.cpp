@@ -21,7 +21,7 @@ std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) {
 }
 
 // Work per voxel of a tile: how much larger its patch sums are than itself, on average.
-double overhead(const Index &size, const Index &window, const Index &patch) {
+double overhead(const Index& size, const Index& window, const Index& patch) {
     double factor = 1;
     for (int a = 0; a < kAxes; ++a) {
         const auto n = static_cast<double>(size[a]);
@@ -32,7 +32,7 @@ double overhead(const Index &size, const Index &window, const Index &patch) {
 }
 
 // Time lost because the last round of tiles leaves threads without work.
-double imbalance(const Index &shape, const Index &size, int threads) {
+double imbalance(const Index& shape, const Index& size, int threads) {
     std::ptrdiff_t tiles = 1;
     for (int a = 0; a < kAxes; ++a) tiles *= ceil_div(shape[a], size[a]);
     return static_cast<double>(ceil_div(tiles, threads) * threads) / static_cast<double>(tiles);
@@ -49,7 +49,7 @@ bool thread_zero() {
 // Asks `interrupted` at most every 50 ms, from the calling thread only; remembers a yes.
 class Poll {
   public:
-    explicit Poll(const Execution &execution) : execution_(execution) {}
+    explicit Poll(const Execution& execution) : execution_(execution) {}
 
     [[nodiscard]] bool stopped() const { return stopped_; }
     void stop() { stopped_ = true; }
@@ -64,7 +64,7 @@ class Poll {
     [[nodiscard]] bool interrupted() const { return interrupted_; }
 
   private:
-    const Execution &execution_;
+    const Execution& execution_;
     std::chrono::steady_clock::time_point last_{};
     std::atomic<bool> stopped_{false};
     bool interrupted_ = false;
@@ -72,7 +72,7 @@ class Poll {
 
 } // namespace
 
-std::size_t tile_floats(const Index &size, const Index &window, const Index &patch) {
+std::size_t tile_floats(const Index& size, const Index& window, const Index& patch) {
     std::size_t local = 1, core = 1, boxed = 1, votes = 1;
     for (int a = 0; a < kAxes; ++a) {
         const auto grow = [&](std::ptrdiff_t patches, std::ptrdiff_t windows) {
@@ -89,7 +89,7 @@ std::size_t tile_floats(const Index &size, const Index &window, const Index &pat
     return 3 * local + 3 * core + boxed + votes + (rows + 1) * cells;
 }
 
-Index choose_tile(const Index &shape, const Index &window, const Index &patch, int threads) {
+Index choose_tile(const Index& shape, const Index& window, const Index& patch, int threads) {
     Index best{};
     double least = 0;
     for (std::ptrdiff_t t = 1; t <= 16; t *= 2)
@@ -111,34 +111,20 @@ Index choose_tile(const Index &shape, const Index &window, const Index &patch, i
     return best;
 }
 
-void for_each_tile(const Box &region, const Index &tile, std::size_t scratch_floats,
-                   const Execution &execution,
-                   const std::function<void(float *, const Box &)> &work) {
-    Index counts{};
-    std::ptrdiff_t total = 1;
-    for (int a = 0; a < kAxes; ++a) {
-        counts[a] = ceil_div(region.shape()[a], tile[a]);
-        total *= counts[a];
-    }
+void for_each_index(std::ptrdiff_t count, std::size_t scratch_floats, const Execution& execution,
+                    const std::function<void(float*, std::ptrdiff_t)>& work) {
     Poll poll(execution);
     std::exception_ptr failure;
 #pragma omp parallel num_threads(execution.threads)
     {
-        std::unique_ptr<float[]> scratch(new (std::nothrow) float[scratch_floats]);
+        const std::unique_ptr<float[]> scratch(new (std::nothrow) float[scratch_floats]);
 #pragma omp for schedule(dynamic, 1)
-        for (std::ptrdiff_t i = 0; i < total; ++i) {
+        for (std::ptrdiff_t i = 0; i < count; ++i) {
             poll.ask();
             if (poll.stopped()) continue;
-            Box box;
-            auto rest = i;
-            for (int a = kAxes - 1; a >= 0; --a) {
-                box.start[a] = region.start[a] + rest % counts[a] * tile[a];
-                box.stop[a] = std::min(box.start[a] + tile[a], region.stop[a]);
-                rest /= counts[a];
-            }
             try {
                 if (!scratch) throw std::bad_alloc();
-                work(scratch.get(), box);
+                work(scratch.get(), i);
             } catch (...) { // an exception must not leave a parallel region
 #pragma omp critical
                 failure = std::current_exception();
@@ -148,6 +134,26 @@ void for_each_tile(const Box &region, const Index &tile, std::size_t scratch_flo
     }
     if (failure) std::rethrow_exception(failure);
     if (poll.interrupted()) throw Interrupted();
+}
+
+void for_each_tile(const Box& region, const Index& tile, std::size_t scratch_floats,
+                   const Execution& execution,
+                   const std::function<void(float*, const Box&)>& work) {
+    Index counts{};
+    std::ptrdiff_t total = 1;
+    for (int a = 0; a < kAxes; ++a) {
+        counts[a] = ceil_div(region.shape()[a], tile[a]);
+        total *= counts[a];
+    }
+    for_each_index(total, scratch_floats, execution, [&](float* scratch, std::ptrdiff_t i) {
+        Box box;
+        for (int a = kAxes - 1; a >= 0; --a) {
+            box.start[a] = region.start[a] + i % counts[a] * tile[a];
+            box.stop[a] = std::min(box.start[a] + tile[a], region.stop[a]);
+            i /= counts[a];
+        }
+        work(scratch, box);
+    });
 }
 
 } // namespace denoise5d

@@ -7,7 +7,8 @@ One gain and one offset hold for a whole channel. They are read off the image it
                         its variance)                                  smooth cells    g · mean + e
 
 This module says what is looked at and what comes of it; `noise_cells` holds the middle of the
-picture, `noise_line` its right end.
+picture, `noise_line` its right end. Noise is taken to be white: in images that were resampled,
+fused or compressed before, neighbours share theirs, and less is found than there is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from denoise5d.errors import NoiseError
 from denoise5d.geometry import Box, Index, as_index
-from denoise5d.noise_cells import Cells, Residual, Samples, reference
+from denoise5d.noise_cells import MIN_PIXELS, SHALLOW, Cells, Residual, Samples, reference
 from denoise5d.noise_line import Line, fit, refusal
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -30,11 +31,8 @@ Floats: TypeAlias = NDArray[np.float64]
 MAX_VOXELS = 2**24
 """Voxels a channel is sampled with unless told otherwise."""
 
-_SHALLOW = 8
-"""With fewer planes than this, boxes are long in time instead of deep."""
-
 _DEPTH, _WIDTH = 14, 64
-"""Voxels of a box along Z (or T), and along Y and X."""
+"""Voxels of a box along Z (or, in place of missing planes, T), and along Y and X."""
 
 _STEPS = tuple(1.1347241384015194 ** -(axis + 1) for axis in range(5))
 """Steps of an additive low-discrepancy sequence in five dimensions; the root of x⁶ = x + 1."""
@@ -139,7 +137,7 @@ def sample_boxes(image_shape: Index, channel: int, *, max_voxels: int = MAX_VOXE
     channel : int
         The channel to sample.
     max_voxels : int
-        Upper bound of the voxels in all boxes together; at least one box is returned.
+        Upper bound of the voxels in all boxes together; one box, of at most 57344, there always is.
 
     Returns
     -------
@@ -150,7 +148,7 @@ def sample_boxes(image_shape: Index, channel: int, *, max_voxels: int = MAX_VOXE
     t, _, z, y, x = image_shape
     if t * z * y * x <= max_voxels:
         return [Box((0, channel, 0, 0, 0), (t, channel + 1, z, y, x))]
-    deep = (1, 1, min(z, _DEPTH)) if z >= _SHALLOW else (min(t, _DEPTH), 1, z)
+    deep = (1, 1, min(z, _DEPTH)) if z >= SHALLOW else (min(t, _DEPTH // z), 1, z)
     lengths = (*deep, min(y, _WIDTH), min(x, _WIDTH))
     places = [n - length + 1 for n, length in zip(image_shape, lengths, strict=True)]
     boxes = []
@@ -184,7 +182,13 @@ def estimate_channel(samples: Sequence[Samples]) -> NoiseEstimate:
         There are no samples, or one of them has other axes than four.
     """
     floor, ceiling = _range(samples)
-    steep, mild = (_fit(samples, floor, ceiling, order) for order in (_STEEP, _MILD))
+    shape = [min(lengths) for lengths in zip(*(s.shape for s in samples), strict=True)]
+    if max(shape[2:]) < MIN_PIXELS:
+        raise refusal(
+            f"Y or X must have {MIN_PIXELS} pixels at least, got {shape[2]} and {shape[3]}"
+        )
+    residuals = (Residual.of(shape, order) for order in (_STEEP, _MILD))
+    steep, mild = (_fit(samples, floor, ceiling, residual) for residual in residuals)
     ratio = float(np.median(mild.expected(steep.means) / steep.expected(steep.means)))
     line = steep if ratio > _STRUCTURE else mild
     model = _model(line, floor)
@@ -207,10 +211,8 @@ def _range(samples: Sequence[Samples]) -> tuple[float, float]:
     return floor, ceiling
 
 
-def _fit(samples: Sequence[Samples], floor: float, ceiling: float, order: int) -> Line:
-    """Fit the line to the cells of all samples, with residuals of `order` along Y and X."""
-    shape = [min(lengths) for lengths in zip(*(s.shape for s in samples), strict=True)]
-    residual = Residual.of(shape, order)
+def _fit(samples: Sequence[Samples], floor: float, ceiling: float, residual: Residual) -> Line:
+    """Fit the line to the cells of all samples."""
     parts = [residual.cells(sample, floor, ceiling) for sample in samples]
     cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     return fit(cells.where(cells.variance > 0), reference(residual))

@@ -24,8 +24,10 @@ Quad: TypeAlias = tuple[int, int, int, int]
 _SIDE, _DEPTH = 8, 4
 """Voxels of a cell along Y and X, and along Z (or T, where Z is shallow)."""
 
-_SHALLOW = 8
-_SHORT = 16
+SHALLOW = 8
+"""With fewer planes than this, cells (and sampled boxes) are long in time instead of deep."""
+
+MIN_PIXELS = 16
 """Along Y and X no differences are taken on an axis shorter than this."""
 
 _REACH = 5.0
@@ -83,9 +85,11 @@ class Residual(NamedTuple):
         """Return the residual of `order` along Y and X for samples of at least `shape`."""
         t, z, y, x = shape
         flat_t, flat_z = (2 if n >= 3 else 0 for n in (t, z))
-        deep = (1, min(_DEPTH, z - flat_z)) if z >= _SHALLOW else (min(_DEPTH, t - flat_t), 1)
-        orders = (flat_t, flat_z, order if y >= _SHORT else 0, order if x >= _SHORT else 0)
-        return cls(orders, (*deep, _SIDE if y >= _SHORT else 1, _SIDE if x >= _SHORT else 1))
+        deep = (1, min(_DEPTH, z - flat_z)) if z >= SHALLOW else (min(_DEPTH, t - flat_t), 1)
+        orders = (flat_t, flat_z, order if y >= MIN_PIXELS else 0, order if x >= MIN_PIXELS else 0)
+        return cls(
+            orders, (*deep, _SIDE if y >= MIN_PIXELS else 1, _SIDE if x >= MIN_PIXELS else 1)
+        )
 
     def cells(self, sample: Samples, floor: float, ceiling: float) -> Cells:
         """Return all whole cells of a sample, 4-D TZYX; means are counted from `floor`."""
@@ -170,7 +174,7 @@ def reference(residual: Residual) -> Reference:
     """Put white noise through the residual and measure it."""
     deep = [2 * n + o if n + o > 1 else 1 for o, n in zip(*residual, strict=True)][:2]
     wide = [order > 0 for order in residual.orders[2:]]
-    side = int((2**19 / prod(deep)) ** (1 / max(1, sum(wide))))
+    side = int((2**19 / prod(deep)) ** (1 / sum(wide)))
     shape = (*deep, *(side if long else 1 for long in wide))
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     cells = residual.cells(noise, 0.0, np.inf)
@@ -188,7 +192,7 @@ def trusted_mean(variances: Floats, spread: float) -> tuple[float, Floats]:
     """
     roots = np.cbrt(variances)
     middle = float(np.median(roots))
-    for _ in range(8):
+    for _ in range(5):
         weights = np.clip(1 - ((roots / middle - 1) / (_REACH * spread)) ** 2, 0, None) ** 2
         if not weights.any():  # two distant halves: neither is preferred
             weights = np.ones_like(roots)

@@ -24,7 +24,7 @@ _CUT_CELL, _CUT_BIN = 0.05, 0.02
 _MODEL_ERROR = 0.02
 """Relative error granted to every point, so that none of them decides alone."""
 
-_ROUNDS = 8
+_ROUNDS = 6
 
 
 class Line(NamedTuple):

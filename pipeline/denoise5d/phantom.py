@@ -12,7 +12,8 @@ Intensities of the truth are photons; `camera` turns them into grey levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -68,6 +69,11 @@ class Embryo:
         -------
         ndarray of float32, shape ``box.shape``
             Photons; the same values whichever box a voxel is rendered with.
+
+        Raises
+        ------
+        ValueError
+            The box is not inside the image.
         """
         if not Box.whole(self.shape).contains(box):
             raise ValueError(f"box {box.start} .. {box.stop} is not inside {self.shape}")
@@ -186,10 +192,8 @@ class _Cells:
 
     Attributes
     ----------
-    centres : ndarray, shape (n, 3)
-        Nuclei in voxels Z, Y, X.
-    radii : ndarray, shape (n, 3)
-        Semi-axes of the nuclei in voxels.
+    centres, radii : ndarray, shape (n, 3)
+        Centres and semi-axes of the nuclei in voxels Z, Y, X.
     levels : ndarray, shape (n,)
         Brightness of the nuclei, at most 1.
     waves : ndarray, shape (n, 3, 4)
@@ -211,11 +215,9 @@ class _Cells:
         """Return the cells at frame `t`: the embryo turns slowly and each cell sways."""
         angle = 0.004 * t
         cos, sin = np.cos(angle), np.sin(angle)
-        away = self.centres - self.middle
-        turned = away @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+        turned = (self.centres - self.middle) @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
         sway = 0.12 * _SPACING * np.sin(0.35 * t + self.sway)
-        centres = self.middle + turned + sway
-        return _Cells(centres, self.radii, self.levels, self.waves, self.sway, self.middle)
+        return replace(self, centres=self.middle + turned + sway)
 
 
 def _body(shape: Index) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -227,6 +229,7 @@ def _body(shape: Index) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (size - 1) / 2, semi
 
 
+@lru_cache(maxsize=1)
 def _cells(embryo: Embryo) -> _Cells:
     """Return all cells at rest: a jittered lattice in the body, outside its two cavities."""
     rng = np.random.default_rng(embryo.seed)

@@ -20,17 +20,17 @@ namespace {
 
 int failures = 0;
 
-void check(bool holds, const char *what, int line) {
+void check(bool holds, const char* what, int line) {
     if (holds) return;
     std::printf("line %d: %s\n", line, what);
     ++failures;
 }
 #define CHECK(condition) check(condition, #condition, __LINE__)
 
-template <class Error> bool throws(const std::function<void()> &call, const std::string &words) {
+template <class Error> bool throws(const std::function<void()>& call, const std::string& words) {
     try {
         call();
-    } catch (const Error &error) {
+    } catch (const Error& error) {
         return std::string(error.what()).find(words) != std::string::npos;
     }
     return false;
@@ -42,7 +42,7 @@ struct Random {
     std::uint32_t next() { return state = state * 1664525U + 1013904223U; }
 };
 
-std::vector<std::uint16_t> image_of(const Index &shape) {
+std::vector<std::uint16_t> image_of(const Index& shape) {
     Random random;
     std::vector<std::uint16_t> image;
     for (std::ptrdiff_t i = 0; i < shape[0] * shape[1] * shape[2] * shape[3]; ++i)
@@ -53,15 +53,16 @@ std::vector<std::uint16_t> image_of(const Index &shape) {
 
 const NoiseModel kCamera{3.92, -388, 2};
 
-SafirParameters parameters(const Index &patch, std::vector<Index> windows) {
-    return {patch, std::move(windows), 20.0F};
+Parameters parameters(const Index& patch, std::vector<Index> windows,
+                      const RidgeParameters& ridge = {}) {
+    return {{patch, std::move(windows), 20.0F}, ridge};
 }
 
-std::vector<float> denoise_box(const std::vector<std::uint16_t> &image, const Index &shape,
-                               const SafirParameters &safir, const Box &core, const Box &padded,
-                               int threads, const Loops &loops) {
+std::vector<float> denoise_box(const std::vector<std::uint16_t>& image, const Index& shape,
+                               const Parameters& safir, const Box& core, const Box& padded,
+                               int threads, const Loops& loops) {
     const auto strides = contiguous_strides(shape);
-    const auto *corner = image.data() + padded.start[0] * strides[0] +
+    const auto* corner = image.data() + padded.start[0] * strides[0] +
                          padded.start[1] * strides[1] + padded.start[2] * strides[2] +
                          padded.start[3];
     std::vector<float> out(core.voxels());
@@ -73,24 +74,36 @@ std::vector<float> denoise_box(const std::vector<std::uint16_t> &image, const In
     return out;
 }
 
-bool same_bits(const std::vector<float> &a, const std::vector<float> &b) {
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 void test_blocks_threads_and_instruction_sets() {
-    const std::vector<std::pair<Index, SafirParameters>> cases = {
+    const std::vector<std::pair<Index, Parameters>> cases = {
         {{1, 1, 40, 45}, parameters({0, 0, 1, 1}, {{0, 0, 1, 1}, {0, 0, 2, 2}})},
         {{3, 5, 14, 17}, parameters({0, 1, 1, 1}, {{1, 1, 1, 1}})},
         {{4, 1, 20, 9}, parameters({1, 0, 2, 1}, {{1, 0, 1, 1}, {1, 0, 2, 1}, {1, 0, 3, 2}})},
         {{1, 1, 1, 64}, parameters({0, 0, 0, 3}, {{0, 0, 0, 8}})},
+        {{1, 1, 40, 45},
+         parameters({0, 0, 1, 1}, {{0, 0, 1, 1}},
+                    {{0, 0, 2, 2}, {0, 0, 5, 4}, {1, 1, 4, 3}, 20, 1})},
+        {{4, 9, 21, 23},
+         parameters({0, 0, 1, 1}, {{1, 0, 1, 1}},
+                    {{0, 1, 1, 1}, {1, 0, 1, 1}, {1, 2, 3, 2}, 8, 1})},
+        {{1, 1, 50, 70},
+         parameters({0, 0, 0, 0}, {{0, 0, 1, 1}},
+                    {{0, 0, 1, 1}, {0, 0, 2, 2}, {1, 1, 2, 2}, 33, 2})},
+        {{2, 2, 2, 2},
+         parameters({0, 0, 0, 0}, {{1, 1, 1, 1}},
+                    {{0, 0, 0, 0}, {1, 1, 1, 1}, {1, 1, 1, 1}, 32, 1})},
         {{1, 1, 1, 1}, parameters({0, 0, 0, 0}, {{0, 0, 0, 0}})},
     };
-    for (const auto &[shape, safir] : cases) {
+    for (const auto& [shape, safir] : cases) {
         const auto image = image_of(shape);
         const Box whole{{}, shape};
         const auto expected =
             denoise_box(image, shape, safir, whole, whole, 1, *available_loops()[0]);
-        for (const auto *loops : available_loops())
+        for (const auto* loops : available_loops())
             for (const int threads : {1, 2, 5})
                 CHECK(same_bits(denoise_box(image, shape, safir, whole, whole, threads, *loops),
                                 expected));
@@ -118,7 +131,8 @@ void test_halo_that_is_too_small_stays_inside() {
     const Index shape = {1, 3, 30, 30};
     const auto image = image_of(shape);
     const Box core{{0, 1, 10, 10}, {1, 2, 20, 20}}, padded{{0, 1, 9, 10}, {1, 2, 21, 20}};
-    const auto safir = parameters({0, 1, 2, 2}, {{0, 1, 2, 2}, {0, 1, 4, 4}});
+    const auto safir = parameters({0, 1, 2, 2}, {{0, 1, 2, 2}, {0, 1, 4, 4}},
+                                  {{0, 0, 2, 2}, {0, 1, 3, 3}, {1, 1, 2, 2}, 16, 1});
     const auto cut = padded.shape();
     std::vector<std::uint16_t> only(padded.voxels());
     for (std::ptrdiff_t y = 0; y < cut[2]; ++y)
@@ -180,8 +194,8 @@ void test_bad_input_is_refused() {
     Execution execution;
     execution.threads = 2;
     execution.loops = &loops_named("auto");
-    const auto run = [&](const BlockPlace &place, const NoiseModel &noise,
-                         const SafirParameters &safir) {
+    const auto run = [&](const BlockPlace& place, const NoiseModel& noise,
+                         const Parameters& safir) {
         denoise_channel(input_of(image.data(), strides), place, noise, safir, execution,
                         View<float>{out.data(), strides});
     };
@@ -197,6 +211,14 @@ void test_bad_input_is_refused() {
                       "patch radius"));
     CHECK(throws<Bad>([&] { run(place, kCamera, parameters({0, 1, 1, 1}, {})); },
                       "at least one iteration"));
+    const auto refused = [&](const RidgeParameters& ridge, const char* words) {
+        return throws<Bad>(
+            [&] { run(place, kCamera, parameters({0, 1, 1, 1}, {{0, 1, 1, 1}}, ridge)); }, words);
+    };
+    CHECK(refused({{0, 0, 2, 1}, {0, 0, 1, 1}, {1, 1, 1, 1}, 8, 1}, "must fit into the image"));
+    CHECK(refused({{0, 0, 1, 1}, {0, 0, 1, 1}, {1, 1, 4, 1}, 8, 1}, "every voxel needs one"));
+    CHECK(refused({{0, 0, 1, 1}, {0, 0, 1, 1}, {1, 1, 1, 1}, 0, 1}, "a group must be"));
+    CHECK(refused({{0, 0, 1, 1}, {0, 0, 1, 1}, {1, 1, 1, 1}, 8, 9}, "0 to 8 rounds"));
     CHECK(throws<Bad>([] { loops_named("z80"); }, "no instruction set 'z80'"));
 
     image[7] = std::numeric_limits<float>::infinity();
@@ -204,7 +226,7 @@ void test_bad_input_is_refused() {
     try {
         run(place, kCamera, good);
         CHECK(false);
-    } catch (const NonFinite &error) {
+    } catch (const NonFinite& error) {
         CHECK(error.count == 2);
         CHECK((error.first == Index{0, 0, 1, 3}));
     }

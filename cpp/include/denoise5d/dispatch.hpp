@@ -9,9 +9,9 @@
 namespace denoise5d {
 
 // All that were built and that this machine can run, the best one last.
-std::vector<const Loops *> available_loops();
+std::vector<const Loops*> available_loops();
 
 // The one called `name`, or the best one for "auto". Throws std::invalid_argument.
-const Loops &loops_named(const std::string &name);
+const Loops& loops_named(const std::string& name);
 
 } // namespace denoise5d

@@ -23,9 +23,9 @@ class AxisMap {
     [[nodiscard]] std::ptrdiff_t size() const { return std::ssize(index_); }
 
     // out[i] = convert(row[(*this)[i]]), the stretch without mirroring as one loop.
-    template <class T, class Convert> void gather(const T *row, float *out, Convert convert) const {
+    template <class T, class Convert> void gather(const T* row, float* out, Convert convert) const {
         for (std::ptrdiff_t i = 0; i < run_begin_; ++i) out[i] = convert(row[index_[i]]);
-        const T *run = row + (run_begin_ < size() ? index_[run_begin_] - run_begin_ : 0);
+        const T* run = row + (run_begin_ < size() ? index_[run_begin_] - run_begin_ : 0);
         for (std::ptrdiff_t i = run_begin_; i < run_end_; ++i) out[i] = convert(run[i]);
         for (std::ptrdiff_t i = run_end_; i < size(); ++i) out[i] = convert(row[index_[i]]);
     }
@@ -44,20 +44,20 @@ struct NonFinite : std::invalid_argument {
 
 // A 4-D array of some real type. `data` is read through `load`, made by `input_of<T>`.
 struct Input {
-    const void *data = nullptr;
+    const void* data = nullptr;
     Index strides{}; // in elements; the last is 1
-    void (*load)(const void *data, std::ptrdiff_t offset, const AxisMap &x, float *out) = nullptr;
+    void (*load)(const void* data, std::ptrdiff_t offset, const AxisMap& x, float* out) = nullptr;
     bool may_be_non_finite = false;
 
-    void row(std::ptrdiff_t t, std::ptrdiff_t z, std::ptrdiff_t y, const AxisMap &x,
-             float *out) const {
+    void row(std::ptrdiff_t t, std::ptrdiff_t z, std::ptrdiff_t y, const AxisMap& x,
+             float* out) const {
         load(data, t * strides[0] + z * strides[1] + y * strides[2], x, out);
     }
 };
 
-template <class T> Input input_of(const T *data, const Index &strides) {
-    const auto load = [](const void *base, std::ptrdiff_t offset, const AxisMap &x, float *out) {
-        x.gather(static_cast<const T *>(base) + offset, out,
+template <class T> Input input_of(const T* data, const Index& strides) {
+    const auto load = [](const void* base, std::ptrdiff_t offset, const AxisMap& x, float* out) {
+        x.gather(static_cast<const T*>(base) + offset, out,
                  [](T value) { return static_cast<float>(value); });
     };
     return {data, strides, load, std::is_floating_point_v<T>};

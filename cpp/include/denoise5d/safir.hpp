@@ -13,7 +13,7 @@ namespace denoise5d {
 struct Estimate {
     Box box;
     Index strides{};
-    std::unique_ptr<float[]> mean;
+    std::unique_ptr<float[]> mean; // with kLane floats more at its end, for vectors to read
     std::unique_ptr<std::uint16_t[]> variance; // in units of 1 / 65535: it never exceeds 1
 
     [[nodiscard]] std::ptrdiff_t at(std::ptrdiff_t t, std::ptrdiff_t z, std::ptrdiff_t y) const {
@@ -21,6 +21,11 @@ struct Estimate {
                (y - box.start[2]) * strides[2] - box.start[3];
     }
 };
+
+// The stabilised data of `box` and `margin` voxels around it, mirrored at the image's border.
+void load_stabilised(const Input& input, const BlockPlace& place, const Box& box,
+                     const Index& margin, const Stabiliser& stabiliser, const Loops& loops,
+                     float* out);
 
 // Runs all iterations. For n = 1 .. N with windows W_n, from the guide u = Y and variance v = 1:
 //
@@ -32,8 +37,14 @@ struct Estimate {
 // Q reads mirrored data beyond the image; patches are centred inside, and only data inside are
 // averaged. A voxel takes u' where it lies in all earlier confidence intervals u +- rho sqrt(v)
 // and v' < v; the first that does not stops the voxel (Lepski's rule). The result covers `target`.
-Estimate run_safir(const Input &input, const BlockPlace &place, const Box &target,
-                   const Stabiliser &stabiliser, const SafirParameters &parameters,
-                   const Execution &execution);
+Estimate run_safir(const Input& input, const BlockPlace& place, const Box& target,
+                   const Stabiliser& stabiliser, const SafirParameters& parameters,
+                   const Execution& execution);
+
+// The voxels around a voxel that the iterations read.
+Index safir_reach(const SafirParameters& parameters);
+
+// Floats of scratch that each thread needs.
+std::size_t safir_floats(const SafirParameters& parameters, const Index& shape);
 
 } // namespace denoise5d

@@ -16,9 +16,9 @@ namespace denoise5d {
 // + - * / and sqrt, so that every machine gets the same table; beyond, their closed form.
 class Stabiliser {
   public:
-    explicit Stabiliser(const NoiseModel &noise);
+    explicit Stabiliser(const NoiseModel& noise);
 
-    void forward(float *row, std::ptrdiff_t n, const Loops &loops) const;
+    void forward(float* row, std::ptrdiff_t n, const Loops& loops) const;
     [[nodiscard]] float inverse(float z) const;
 
   private:

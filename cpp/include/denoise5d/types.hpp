@@ -32,7 +32,7 @@ struct Box {
 };
 
 // The box and `margin` voxels more on both sides, cut at `limit`.
-inline Box grown(const Box &box, const Index &margin, const Box &limit) {
+inline Box grown(const Box& box, const Index& margin, const Box& limit) {
     Box result;
     for (int a = 0; a < kAxes; ++a) {
         result.start[a] = std::max(limit.start[a], box.start[a] - margin[a]);
@@ -43,15 +43,15 @@ inline Box grown(const Box &box, const Index &margin, const Box &limit) {
 
 // A 4-D array somewhere in memory; x is contiguous, the other axes have strides in elements.
 template <class T> struct View {
-    T *data = nullptr;
+    T* data = nullptr;
     Index strides{};
 
-    [[nodiscard]] T *row(std::ptrdiff_t t, std::ptrdiff_t z, std::ptrdiff_t y) const {
+    [[nodiscard]] T* row(std::ptrdiff_t t, std::ptrdiff_t z, std::ptrdiff_t y) const {
         return data + t * strides[0] + z * strides[1] + y * strides[2];
     }
 };
 
-inline Index contiguous_strides(const Index &shape) {
+inline Index contiguous_strides(const Index& shape) {
     return {shape[1] * shape[2] * shape[3], shape[2] * shape[3], shape[3], 1};
 }
 
@@ -69,6 +69,21 @@ struct SafirParameters {
     Index patch{};              // radius of a patch
     std::vector<Index> windows; // radius of the search window, an entry an iteration
     float threshold = 1;        // quantile of the patch distance under pure noise
+};
+
+// Parameters of the ridge stage: see ridge.hpp.
+struct RidgeParameters {
+    Index patch{};  // radius of a patch
+    Index search{}; // how far similar patches are looked for
+    Index stride{}; // of the lattice of reference patches; at most 2 * patch + 1
+    int group = 32; // patches combined
+    int rounds = 0; // how often; 0 leaves the pilot as it is
+};
+
+// What is computed: a SAFIR estimate, refined as often as `ridge.rounds` says.
+struct Parameters {
+    SafirParameters safir;
+    RidgeParameters ridge;
 };
 
 // Where the block lies. All boxes are in voxels of the image.
