@@ -371,13 +371,16 @@ void Round::scatter(const Surroundings& data, const Index& reference, const Keys
         const float weight = group.weights[j];
         for_each_row(centre, parameters_.patch, [&](auto t, auto z, auto y, auto voxel) {
             if (!inside(t, 0) || !inside(z, 1) || !inside(y, 2)) return;
-            const float* raw = data.row(t, z, y) + x;
-            const float* solution = group.sides + j * width + voxel;
-            const auto at = sums_.at(t, z, y) + x;
+            const float* const raw = data.row(t, z, y) + x;
+            const float* const solution = group.sides + j * width + voxel;
+            float* const sum = sums_.mean.get() + sums_.at(t, z, y) + x;
+            float* const total = weights_.get() + sums_.at(t, z, y) + x;
+            // The three arrays never overlap: without saying so every voxel is read anew.
+#pragma GCC ivdep
             for (auto i = begin; i < end; ++i) {
                 const float estimate = mean + ((raw[i] - mean) - voxels * solution[i]);
-                sums_.mean[at + i] += weight * estimate;
-                weights_[at + i] += weight;
+                sum[i] += weight * estimate;
+                total[i] += weight;
             }
         });
     }
