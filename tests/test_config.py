@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoise5d.config import Config, NoiseConfig, load_config
+from denoise5d.config import Config, DenoiseConfig, NoiseConfig, RidgeConfig, load_config
 from denoise5d.errors import ConfigError
 
 PATHS = "input: {path: a.zarr}\noutput: {path: b.zarr}\n"
+
+
+STANDARD = RidgeConfig(search=None, group=32, stride=None, rounds=1)
 
 
 def load(folder: Path, text: str | bytes) -> Config:
@@ -42,6 +45,7 @@ def test_defaults_are_those_of_a_laptop(tmp_path: Path) -> None:
         None,
         0.1,
     )
+    assert config.denoise.ridge == STANDARD
     assert (config.blocks.shape, config.blocks.halo) == (None, None)
     assert (config.blocks.memory_factor, config.blocks.retries) == (6, 2)
     assert (config.cluster.kind, config.cluster.workers, config.cluster.cpus) == (
@@ -61,7 +65,12 @@ output:
   chunks: [1, 1, 2, 3, 4]
   shards: [1, 1, 4, 3, 8]
 noise: {gain: 2, offset: [-5, 1.5], read_noise: 0}
-denoise: {patch: [1, 0, 2, 8, 0], iterations: 6, pvalue: 0.5}
+denoise:
+  method: ridge
+  patch: [1, 0, 2, 8, 0]
+  iterations: 6
+  pvalue: 0.5
+  ridge: {search: [64, 0, 1, 2, 0], group: 256, stride: [1, 1, 2, 17, 3], rounds: 4}
 blocks: {shape: [1, 1, 5, 6, 7], halo: [0, 0, 1, 2, 3], memory_factor: 6.5, retries: 0}
 cluster: {kind: local, workers: 3, cpus: 4, memory: 0.5, dashboard: "localhost:8787"}
 """
@@ -77,6 +86,7 @@ cluster: {kind: local, workers: 3, cpus: 4, memory: 0.5, dashboard: "localhost:8
     assert config.noise == NoiseConfig((2.0, 2.0), (-5.0, 1.5), (0.0, 0.0), None)
     assert (config.denoise.patch, config.denoise.iterations) == ((1, 0, 2, 8, 0), 6)
     assert config.denoise.pvalue == 0.5
+    assert config.denoise.ridge == RidgeConfig((64, 0, 1, 2, 0), 256, (1, 1, 2, 17, 3), 4)
     assert (config.blocks.shape, config.blocks.halo) == ((1, 1, 5, 6, 7), (0, 0, 1, 2, 3))
     assert (config.blocks.memory_factor, config.blocks.retries) == (6.5, 0)
     assert (config.cluster.workers, config.cluster.cpus, config.cluster.memory) == (3, 4, 0.5)
@@ -97,13 +107,42 @@ def test_noise(tmp_path: Path, noise: str, expected: NoiseConfig | None) -> None
     assert load(tmp_path, f"{PATHS}noise: {noise}\n").noise == expected
 
 
+@pytest.mark.parametrize(
+    ("denoise", "expected"),
+    [
+        ("{method: ridge}", STANDARD),
+        ("{method: safir}", None),
+        ("{quality: fast}", None),
+        ("{quality: standard}", STANDARD),
+        ("{quality: best}", replace(STANDARD, rounds=2)),
+        ("{method: safir, quality: fast}", None),
+        ("{method: ridge, quality: best}", replace(STANDARD, rounds=2)),
+        ("{ridge: {search: auto, stride: auto}}", STANDARD),
+        ("{ridge: {group: 2}}", replace(STANDARD, group=2)),
+        ("{ridge: }", STANDARD),
+        ("{quality: best, ridge: }", replace(STANDARD, rounds=2)),
+        ("{method: safir, ridge: }", None),
+    ],
+)
+def test_refinement(tmp_path: Path, denoise: str, expected: RidgeConfig | None) -> None:
+    config = load(tmp_path, f"{PATHS}denoise: {denoise}\n").denoise
+    assert config == DenoiseConfig(expected, patch=None, iterations=None, pvalue=0.1)
+
+
+def test_the_first_estimate_keeps_its_numbers_without_a_refinement(tmp_path: Path) -> None:
+    text = PATHS + "denoise: {method: safir, patch: [0, 0, 0, 3, 3], iterations: 4, pvalue: 0.2}\n"
+    assert load(tmp_path, text).denoise == DenoiseConfig(None, (0, 0, 0, 3, 3), 4, 0.2)
+
+
 def test_null_shards_mean_a_file_for_each_chunk(tmp_path: Path) -> None:
     output = load(tmp_path, "input: {path: a}\noutput: {path: b, shards: null}\n").output
     assert (output.shards, output.shards_auto) == (None, False)
 
 
 def test_sections_with_everything_commented_out_are_their_defaults(tmp_path: Path) -> None:
-    text = PATHS + "denoise:\n  # iterations: 4\nblocks:\ncluster:\n"
+    text = PATHS + "denoise:\n  ridge:\n    # rounds: 2\nblocks:\ncluster:\n"
+    assert load(tmp_path, text) == load(tmp_path, PATHS)
+    text = PATHS + "denoise:\n  # quality: best\n"
     assert load(tmp_path, text) == load(tmp_path, PATHS)
 
 
@@ -145,7 +184,8 @@ def test_values_are_frozen(tmp_path: Path) -> None:
 
 KEYS = (
     "path axes shape dtype dataset chunks shards gain offset read_noise sigma patch iterations "
-    "pvalue halo memory_factor retries kind workers cpus memory dashboard input noise <list> ~"
+    "pvalue method quality ridge search group stride rounds "
+    "halo memory_factor retries kind workers cpus memory dashboard input noise <list> ~"
 )
 NAMES = st.sampled_from(KEYS.split())
 LEAVES = (
@@ -154,7 +194,9 @@ LEAVES = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from(["auto", "exact", "same", "a", "b", "YX", "local", "h:1", "~a/b", 10**400])
+    | st.sampled_from(
+        ["auto", "exact", "same", "a", "b", "YX", "local", "ridge", "best", "h:1", "~a/b", 10**400]
+    )
     | st.lists(st.integers(-1, 9), min_size=4, max_size=6)
 )
 JUNK = st.recursive(

@@ -26,6 +26,7 @@ def complaints(folder: Path, text: str | bytes) -> list[str]:
 FIVE = "must have five entries (T, C, Z, Y, X)"
 LIST_OF_FIVE = "a list of five whole numbers (T, C, Z, Y, X)"
 GIVE_HALO = "write for example exact or [0, 0, 2, 10, 10]"
+GIVE_STRIDE = "write for example auto or [1, 1, 2, 4, 4]"
 GIVE_GAIN = "write for example 3.92 or [3.92, 4.1]"
 
 ADDED = [  # below PATHS; the whole line that is expected
@@ -75,7 +76,59 @@ ADDED = [  # below PATHS; the whole line that is expected
     ("denoise: {blocks: {}}", "3: denoise.blocks: is not a known key, got {}; "
      "blocks belongs to the top level, without indentation"),
     ("denoise: {qqq: {a: {b: {}}}}", "3: denoise.qqq: is not a known key, got {a: {b: ...}}; "
-     "known here: patch, iterations, pvalue"),
+     "known here: method, quality, patch, iterations, pvalue, ridge"),
+    ("denoise: {method: bm4d}", "3: denoise.method: must be ridge or safir, got bm4d; "
+     "write for example ridge"),
+    ("denoise: {quality: good}", "3: denoise.quality: must be fast, standard or best, got good; "
+     "write for example standard"),
+    ("denoise:\n  quality: fast\n  patch: [0, 0, 1, 2, 2]", "5: denoise.patch: must not stand "
+     "beside quality, got [0, 0, 1, 2, 2]; remove one of the two"),
+    ("denoise:\n  iterations: 2\n  quality: best", "4: denoise.iterations: must not stand beside "
+     "quality, got 2; remove one of the two"),
+    ("denoise: {quality: best, pvalue: 0.1}", "3: denoise.pvalue: must not stand beside quality, "
+     "got 0.1; remove one of the two"),
+    ("denoise:\n  quality: standard\n  ridge:\n    rounds: 2", "5: denoise.ridge: must not stand "
+     "beside quality, got {rounds: 2}; remove one of the two"),
+    ("denoise: {method: safir, ridge: {group: 16}}", "3: denoise.ridge: must not stand beside "
+     "method: safir, which refines nothing, got {group: 16}; remove one of the two"),
+    ("denoise: {method: safir, quality: best}", "3: denoise.quality: contradicts method: safir, "
+     "got best; remove one of the two, as fast is safir and the others are ridge"),
+    ("denoise: {method: ridge, quality: fast}", "3: denoise.quality: contradicts method: ridge, "
+     "got fast; remove one of the two, as fast is safir and the others are ridge"),
+    ("denoise:\n  ridge:\n    serach: auto", "5: denoise.ridge.serach: is not a known key, "
+     "got auto; did you mean search?"),
+    ("denoise: {ridge: {qqq: 1}}", "3: denoise.ridge.qqq: is not a known key, got 1; "
+     "known here: search, group, stride, rounds"),
+    ("denoise: {ridge: {pvalue: 0.1}}", "3: denoise.ridge.pvalue: is not a known key, got 0.1; "
+     "it belongs under denoise"),
+    ("denoise: {rounds: 2}", "3: denoise.rounds: is not a known key, got 2; "
+     "it belongs under denoise.ridge"),
+    ("ridge: {rounds: 2}", "3: ridge: is not a known key, got {rounds: 2}; "
+     "it belongs under denoise"),
+    ("denoise:\n  ridge:\n    search: [0, 1, 1, 2, 2]", "5: denoise.ridge.search[1]: must be 0 for "
+     "C, channels are denoised one by one, got 1; write for example auto or [1, 0, 1, 2, 2]"),
+    ("denoise: {ridge: {search: [0, 0, 1, 2, 65]}}", "3: denoise.ridge.search[4]: must be at most "
+     "64, got 65; write for example auto or [1, 0, 1, 2, 2]"),
+    ("denoise: {ridge: {search: [2, 2]}}", f"3: denoise.ridge.search: {FIVE}, got [2, 2]; "
+     "write for example auto or [1, 0, 1, 2, 2]"),
+    ("denoise: {ridge: {stride: [1, 1, 0, 4, 4]}}", "3: denoise.ridge.stride[2]: must be at least "
+     f"1, got 0; {GIVE_STRIDE}"),
+    ("denoise: {ridge: {stride: [1, 0, 1, 4, 4]}}", "3: denoise.ridge.stride[1]: must be at least "
+     f"1, got 0; {GIVE_STRIDE}"),
+    ("denoise: {ridge: {stride: [1, 2, 1, 4, 4]}}", "3: denoise.ridge.stride[1]: must be 1 for C, "
+     f"channels are denoised one by one, got 2; {GIVE_STRIDE}"),
+    ("denoise: {ridge: {stride: 3}}", f"3: denoise.ridge.stride: must be auto or {LIST_OF_FIVE}, "
+     f"got 3; {GIVE_STRIDE}"),
+    ("denoise: {ridge: {group: 1}}", "3: denoise.ridge.group: must be at least 2, got 1; "
+     "write for example 32"),
+    ("denoise: {ridge: {group: 257}}", "3: denoise.ridge.group: must be at most 256, got 257; "
+     "write for example 32"),
+    ("denoise: {ridge: {rounds: 0}}", "3: denoise.ridge.rounds: must be at least 1, got 0; "
+     "write for example 1"),
+    ("denoise: {ridge: {rounds: 5}}", "3: denoise.ridge.rounds: must be at most 4, got 5; "
+     "write for example 1"),
+    ("denoise:\n  ridge: 2", "4: denoise.ridge: must be a group of keys, got 2; "
+     "write them below it, indented"),
     ("Denoise: {}", "3: Denoise: is not a known key, got {}; did you mean denoise?"),
     ("<list>: 1", "3: <list>: is not a known key, got 1; "
      "known here: input, output, noise, denoise, blocks, cluster"),

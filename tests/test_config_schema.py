@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,13 @@ def test_every_key_has_a_description_and_a_default() -> None:
     schema = json_schema()
     assert set(schema["$defs"]) == {
         *("InputModel", "OutputModel", "NoiseGiven"),
-        *("DenoiseModel", "BlocksModel", "ClusterModel"),
+        *("DenoiseModel", "RidgeModel", "BlocksModel", "ClusterModel"),
     }
     for group in [schema, *schema["$defs"].values()]:
         assert len(group["description"]) > 10
         for name, key in group["properties"].items():
             target = schema["$defs"][key["$ref"].split("/")[-1]] if "$ref" in key else key
-            assert len(target["description"]) > 10, name
+            assert len((target | key)["description"]) > 10, name
             assert "default" in key or name in group["required"], name
 
 
@@ -112,6 +113,13 @@ def test_shipped_files_load_and_fit_the_schema(path: Path) -> None:
         "output: {path: b}",
         PATHS + "denoise: {iterations: 7}",
         PATHS + "denoise: {pvalue: 1}",
+        PATHS + "denoise: {method: bm4d}",
+        PATHS + "denoise: {quality: good}",
+        PATHS + "denoise: {ridge: 2}",
+        PATHS + "denoise: {ridge: {group: 1}}",
+        PATHS + "denoise: {ridge: {rounds: 0}}",
+        PATHS + "denoise: {ridge: {stride: [1, 1, 0, 4, 4]}}",
+        PATHS + "denoise: {ridge: {serach: auto}}",
         PATHS + "blocks: {halo: auto}",
         PATHS + "blocks: {halo: [0, 0, -1, 0, 0]}",
         PATHS + "blocks: {shape: [1, 1, 1]}",
@@ -128,6 +136,15 @@ def test_schema_refuses_what_the_loader_refuses(tmp_path: Path, text: str) -> No
 
 def test_schema_lets_a_section_be_empty() -> None:
     assert accepts(json_schema(), yaml.safe_load(PATHS + "denoise:\nblocks:\ncluster:\n"))
+    assert accepts(json_schema(), yaml.safe_load(PATHS + "denoise: {ridge: }\n"))
+    assert not accepts(json_schema(), yaml.safe_load("input:\noutput:\n"))
+
+
+@pytest.mark.parametrize("quality", ["fast", "standard", "best"])
+@pytest.mark.parametrize("method", ["ridge", "safir"])
+def test_schema_knows_methods_and_qualities(method: str, quality: str) -> None:
+    for denoise in (f"{{method: {method}}}", f"{{quality: {quality}}}"):
+        assert accepts(json_schema(), yaml.safe_load(f"{PATHS}denoise: {denoise}\n"))
 
 
 def test_the_examples_say_what_their_names_promise() -> None:
@@ -151,7 +168,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FIVES = st.tuples(*[st.integers(1, 4000)] * 5).map(list)
 MARGINS = st.tuples(*[st.integers(0, 8), st.just(0), *[st.integers(0, 8)] * 3]).map(list)
 POSITIVE = st.floats(1e-6, 1e6)
-VALID: dict[tuple[str, str], st.SearchStrategy[Any]] = {
+SEARCHES = st.tuples(*[st.integers(0, 64), st.just(0), *[st.integers(0, 64)] * 3]).map(list)
+STRIDES = st.tuples(*[st.integers(1, 17), st.just(1), *[st.integers(1, 17)] * 3]).map(list)
+VALID: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("input", "axes"): st.permutations("TCZYX").map("".join),
     ("input", "dataset"): st.sampled_from(["0", "scale/1"]),
     ("output", "dtype"): st.sampled_from(["same", "float32"]),
@@ -159,6 +178,10 @@ VALID: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("denoise", "patch"): MARGINS,
     ("denoise", "iterations"): st.integers(1, 6),
     ("denoise", "pvalue"): st.floats(0.001, 0.999),
+    ("denoise", "ridge", "search"): SEARCHES,
+    ("denoise", "ridge", "group"): st.integers(2, 256),
+    ("denoise", "ridge", "stride"): STRIDES,
+    ("denoise", "ridge", "rounds"): st.integers(1, 4),
     ("blocks", "shape"): FIVES,
     ("blocks", "halo"): MARGINS,
     ("blocks", "memory_factor"): st.floats(1, 100),
@@ -173,12 +196,15 @@ VALID: dict[tuple[str, str], st.SearchStrategy[Any]] = {
 
 @settings(deadline=None, max_examples=100)
 @given(values=st.fixed_dictionaries({}, optional=VALID))
-def test_valid_values_come_back(folder: Path, values: dict[tuple[str, str], Any]) -> None:
+def test_valid_values_come_back(folder: Path, values: dict[tuple[str, ...], Any]) -> None:
     data: dict[str, Any] = {"input": {"path": "a"}, "output": {"path": "b"}}
-    for (section, key), value in values.items():
-        data.setdefault(section, {})[key] = value
+    for (*sections, key), value in values.items():
+        place = data
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
     config = load(folder, yaml.safe_dump(data))
-    for (section, key), value in values.items():
+    for steps, value in values.items():
         expected = tuple(value) if isinstance(value, list) else value
-        assert getattr(getattr(config, section), key) == expected
+        assert attrgetter(".".join(steps))(config) == expected
     assert accepts(json_schema(), data)

@@ -87,6 +87,7 @@ class Round {
     using Positions = std::vector<std::ptrdiff_t>;
     using Keys = std::vector<std::uint64_t>;
 
+    [[nodiscard]] std::vector<Box> tiles_of(int colour) const;
     void add_tile(float* memory, const Box& tile);
     void add_row(const Scratch& scratch, const Surroundings& data, const Index& first,
                  const Positions& xs);
@@ -165,40 +166,47 @@ Estimate Round::run() {
     sums_.strides = contiguous_strides(target_.shape());
     sums_.mean.reset(new float[target_.voxels() + kLane]);
     weights_.reset(new float[target_.voxels()]);
-    const Index size = tile_size(parameters_);
-    const Index reach = ridge_reach(parameters_);
-    Box wanted = target_; // reference patches that touch the target
-    Index first{}, counts{};
-    for (int a = 0; a < kAxes; ++a) {
-        wanted.start[a] = std::max<std::ptrdiff_t>(0, target_.start[a] - reach[a] / 2);
-        wanted.stop[a] = std::min(place_.image_shape[a], target_.stop[a] + reach[a] / 2);
-        first[a] = wanted.start[a] / size[a];
-        counts[a] = (wanted.stop[a] + size[a] - 1) / size[a] - first[a];
-    }
     const auto voxels = static_cast<std::ptrdiff_t>(target_.voxels());
 #pragma omp parallel for num_threads(execution_.threads)
     for (std::ptrdiff_t i = 0; i < voxels; ++i) sums_.mean[i] = weights_[i] = 0;
     const std::size_t floats = Sizes(parameters_).floats();
     for (int colour = 0; colour < 1 << kAxes; ++colour) {
-        std::vector<Box> tiles;
-        for (std::ptrdiff_t i = 0; i < counts[0] * counts[1] * counts[2] * counts[3]; ++i) {
-            Box tile;
-            auto rest = i;
-            int own = 0;
-            for (int a = kAxes - 1; a >= 0; --a) {
-                const auto cell = first[a] + rest % counts[a];
-                rest /= counts[a];
-                own |= static_cast<int>(cell % 2) << a;
-                tile.start[a] = std::max(wanted.start[a], cell * size[a]);
-                tile.stop[a] = std::min(wanted.stop[a], (cell + 1) * size[a]);
-            }
-            if (own == colour) tiles.push_back(tile);
-        }
+        const auto tiles = tiles_of(colour);
         for_each_index(std::ssize(tiles), floats, execution_,
                        [&](float* memory, std::ptrdiff_t i) { add_tile(memory, tiles[i]); });
     }
     conclude();
     return std::move(sums_);
+}
+
+// The cells of one colour whose reference patches may touch the target, cut to those that do.
+std::vector<Box> Round::tiles_of(int colour) const {
+    const Index size = tile_size(parameters_);
+    Box wanted;
+    Index first{};
+    Index counts{};
+    for (int a = 0; a < kAxes; ++a) {
+        const auto margin = parameters_.search[a] + parameters_.patch[a];
+        wanted.start[a] = std::max<std::ptrdiff_t>(0, target_.start[a] - margin);
+        wanted.stop[a] = std::min(place_.image_shape[a], target_.stop[a] + margin);
+        first[a] = wanted.start[a] / size[a];
+        if (first[a] % 2 != (colour >> a & 1)) ++first[a];
+        const auto end = (wanted.stop[a] + size[a] - 1) / size[a];
+        counts[a] = std::max<std::ptrdiff_t>(0, (end - first[a] + 1) / 2); // every other one
+    }
+    std::vector<Box> tiles;
+    for (std::ptrdiff_t i = 0; i < counts[0] * counts[1] * counts[2] * counts[3]; ++i) {
+        Box tile;
+        auto rest = i;
+        for (int a = kAxes - 1; a >= 0; --a) {
+            const auto begin = (first[a] + 2 * (rest % counts[a])) * size[a];
+            tile.start[a] = std::max(wanted.start[a], begin);
+            tile.stop[a] = std::min(wanted.stop[a], begin + size[a]);
+            rest /= counts[a];
+        }
+        tiles.push_back(tile);
+    }
+    return tiles;
 }
 
 void Round::add_tile(float* memory, const Box& tile) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,9 @@ from denoise5d.kernel import denoise_block, resolve_parameters
 from denoise5d.machine import available_cpus
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
 
-PerChannel: TypeAlias = float | Sequence[float]
+PerChannel: TypeAlias = float | Sequence[float] | NDArray[Any]
+
+_MOST_THREADS = 4096
 
 
 def denoise(
@@ -35,7 +38,7 @@ def denoise(
     Parameters
     ----------
     image : array_like
-        Of any integer type or float32; other floats are converted to float32.
+        Of any integer type or float32; other floats are converted to float32. It is not changed.
     axes : str
         The name of every axis, a subset of "TCZYX" in any order, "ZYX" for example.
     sigma : float or sequence of float, optional
@@ -69,6 +72,18 @@ def denoise(
         If the noise parameters contradict each other or cannot be estimated.
     RefusedError
         If another parameter is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoise5d import denoise
+    >>> photons = np.random.default_rng(0).poisson(50, (4, 64, 64))
+    >>> noisy = 3.92 * photons + 100
+    >>> clean = denoise(noisy, axes="ZYX", gain=3.92, offset=-392)
+    >>> clean.shape, clean.dtype
+    ((4, 64, 64), dtype('float32'))
+    >>> bool(clean.std() < 0.2 * noisy.std())
+    True
     """
     stack = _as_tczyx(image, axes)
     _check_ranges(patch, iterations, pvalue, threads)
@@ -89,15 +104,42 @@ def denoise(
 
 
 def estimate_noise(image: ArrayLike, *, axes: str) -> list[NoiseEstimate]:
-    """Estimate the camera noise of an image, one estimate for each channel.
+    """Estimate the camera noise of an image that is in memory.
 
-    Parameters and errors are those of `denoise`.
+    Parameters
+    ----------
+    image : array_like
+        As in `denoise`; of a large image a sample is looked at.
+    axes : str
+        The name of every axis, a subset of "TCZYX" in any order.
+
+    Returns
+    -------
+    list of NoiseEstimate
+        One for each channel; ``[0].model.gain`` and ``.offset`` are what `denoise` takes.
+
+    Raises
+    ------
+    InputError
+        If the image is one that `denoise` does not take.
+    NoiseError
+        If the image does not tell its noise; the message says why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from denoise5d import estimate_noise
+    >>> brightness = np.linspace(5, 80, 256)[:, None] * np.ones((8, 1, 256))
+    >>> noisy = 3.92 * np.random.default_rng(0).poisson(brightness) + 100
+    >>> [estimate] = estimate_noise(noisy, axes="ZYX")
+    >>> round(estimate.model.gain), round(estimate.model.offset, -2)
+    (4, -400.0)
     """
     return _estimates(_as_tczyx(image, axes))
 
 
 def _as_tczyx(image: ArrayLike, axes: str) -> NDArray[Any]:
-    """Return the image as a 5-D view in the order TCZYX, of a type that the kernel reads."""
+    """Return the image as a 5-D array in the order TCZYX, of a type that the kernel reads."""
     array = np.asarray(image)
     order = axes.upper()
     if set(order) - set(AXES) or len(set(order)) != len(order):
@@ -105,15 +147,29 @@ def _as_tczyx(image: ArrayLike, axes: str) -> NDArray[Any]:
     if array.ndim != len(order):
         raise InputError(f"axes '{axes}' name {len(order)} axes, but the image has {array.ndim}")
     if array.size == 0:
-        raise InputError(f"the image is empty: its shape is {array.shape}")
+        raise InputError(f"the image must have voxels, got the shape {array.shape}")
     if array.dtype.kind == "f":
-        array = array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+            array = array.astype(np.float32, copy=False)
+        _check_finite(array, axes)
     elif array.dtype.kind not in "iu":
         raise InputError(f"the image must be of integers or real numbers, got {array.dtype}")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array = array.transpose([order.index(axis) for axis in AXES if axis in order])
     missing = tuple(i for i, axis in enumerate(AXES) if axis not in order)
     return np.ascontiguousarray(np.expand_dims(array, missing))
+
+
+def _check_finite(array: NDArray[np.float32], axes: str) -> None:
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(array)
+    first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
+    raise InputError(
+        f"the image holds {np.count_nonzero(bad)} values that are NaN or infinite in float32, the "
+        f"first at {axes} {first}; replace them before denoising"
+    )
 
 
 def _from_tczyx(stack: NDArray[np.float32], axes: str) -> NDArray[np.float32]:
@@ -124,18 +180,25 @@ def _from_tczyx(stack: NDArray[np.float32], axes: str) -> NDArray[np.float32]:
 
 
 def _check_ranges(
-    patch: tuple[int, ...] | None, iterations: int | None, pvalue: float, threads: int | None
+    patch: Sequence[int] | None, iterations: int | None, pvalue: float, threads: int | None
 ) -> None:
-    if patch is not None and (len(patch) != len(AXES) or min(patch) < 0 or max(patch) > 8):
-        raise RefusedError(f"patch must be five radii of 0 to 8 voxels for {AXES}, got {patch}")
-    if patch is not None and patch[1] != 0:
-        raise RefusedError(f"patch must be 0 along C: channels are independent, got {patch}")
-    if iterations is not None and not 1 <= iterations <= 6:
-        raise RefusedError(f"iterations must be 1 to 6, got {iterations}")
+    if patch is not None:
+        if len(patch) != len(AXES) or not all(_is_whole(p, 0, 8) for p in patch):
+            raise RefusedError(f"patch must be five radii of 0 to 8 voxels for {AXES}, got {patch}")
+        if patch[1] != 0:
+            raise RefusedError(f"patch must be 0 along C: channels are independent, got {patch}")
+    if iterations is not None and not _is_whole(iterations, 1, 6):
+        raise RefusedError(f"iterations must be a whole number from 1 to 6, got {iterations}")
     if not 0 < pvalue < 1:
         raise RefusedError(f"pvalue must be between 0 and 1, got {pvalue}")
-    if threads is not None and threads < 1:
-        raise RefusedError(f"threads must be at least 1, got {threads}")
+    if threads is not None and not _is_whole(threads, 1, _MOST_THREADS):
+        raise RefusedError(
+            f"threads must be a whole number from 1 to {_MOST_THREADS}, got {threads}"
+        )
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, Integral) and least <= int(value) <= most
 
 
 def _given_noise(
@@ -148,29 +211,34 @@ def _given_noise(
     """Return one model a channel from what the caller gave, or None if that is nothing."""
     if sigma is not None:
         if gain is not None or offset is not None or read_noise is not None:
-            raise NoiseError("give either sigma or gain and offset, not both")
+            raise NoiseError("give either sigma, or gain and offset (and read_noise); got both")
         return [NoiseModel.gaussian(value) for value in _per_channel("sigma", sigma, channels)]
     if gain is None and offset is None:
         if read_noise is not None:
-            raise NoiseError("read_noise needs gain and offset")
+            raise NoiseError("read_noise goes with gain and offset; give those too")
         return None
     if gain is None or offset is None:
-        raise NoiseError("gain and offset belong together; one of them is missing")
+        missing = "gain" if gain is None else "offset"
+        raise NoiseError(f"gain and offset belong together, got no {missing}")
     gains = _per_channel("gain", gain, channels)
     offsets = _per_channel("offset", offset, channels)
-    if read_noise is None:
-        pairs = zip(gains, offsets, strict=True)
-        return [NoiseModel.poisson_gaussian(g, e) for g, e in pairs]
-    reads = _per_channel("read_noise", read_noise, channels)
+    reads: Sequence[float | None] = [None] * channels
+    if read_noise is not None:
+        reads = _per_channel("read_noise", read_noise, channels)
     triples = zip(gains, offsets, reads, strict=True)
     return [NoiseModel.poisson_gaussian(g, e, s) for g, e, s in triples]
 
 
 def _per_channel(name: str, value: PerChannel, channels: int) -> list[float]:
-    values = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)] * channels
-    if len(values) != channels:
-        raise NoiseError(f"{name} must be one number or {channels} (channels), got {len(values)}")
-    return values
+    """Return one value a channel; a single one, also in a list, is that of all channels."""
+    values = np.atleast_1d(np.asarray(value))
+    if values.ndim > 1 or values.dtype.kind not in "iuf":
+        raise NoiseError(f"{name} must be one number or a list of numbers, got {value!r}")
+    if values.size not in (1, channels):
+        raise NoiseError(
+            f"{name} must be one number, or one for each of {channels} channels, got {values.size}"
+        )
+    return [float(v) for v in np.broadcast_to(values, channels)]
 
 
 def _estimates(stack: NDArray[Any]) -> list[NoiseEstimate]:

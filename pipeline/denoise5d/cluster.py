@@ -7,12 +7,13 @@ certificate made for the run: another user of the same machine cannot talk to it
 from __future__ import annotations
 
 import logging
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from distributed.security import Security
 
 from denoise5d.errors import RefusedError
@@ -35,7 +36,21 @@ _SETTINGS = {
     "distributed.admin.low-level-log-length": 0,
 }
 
+_NO_PAGES: dict[str, list[str]] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+"""Without `cluster.dashboard` nothing is told to whoever asks: these pages know no password."""
+
 _START_SECONDS = 120
+
+
+class _IgnoreInterrupts(WorkerPlugin):  # type: ignore[misc]
+    """Ctrl-C in a terminal reaches all processes; only the driver is to answer it."""
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002
+        """Begin a worker, also one that takes the place of another; in its main thread."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -56,7 +71,7 @@ def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Clien
     """
     budget = plan.budget
     with (
-        dask.config.set(_SETTINGS),
+        dask.config.set(_SETTINGS if dashboard else _SETTINGS | _NO_PAGES),
         tempfile.TemporaryDirectory(prefix="denoise5d-") as scratch,
         LocalCluster(
             n_workers=budget.workers,
@@ -66,13 +81,17 @@ def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Clien
             protocol="tls://",
             security=Security.temporary(),
             host="127.0.0.1",
-            dashboard_address=dashboard,
+            scheduler_kwargs={
+                "dashboard": dashboard is not None,
+                "dashboard_address": dashboard or "127.0.0.1:0",
+            },
             local_directory=scratch,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # what matters of it, the driver says itself
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         _wait(client, budget.workers)
+        client.register_plugin(_IgnoreInterrupts())
         _check_threads(client, budget.threads)
         yield client
 

@@ -1,36 +1,28 @@
-"""A run: begin or resume, hand out blocks, commit what is done, stop in good order.
-
-The driver holds coordinates only. At most two blocks a worker are on their way; each comes back as
-a record of a few hundred bytes, goes into the ledger at once, and is forgotten.
-"""
+"""A run: begin or resume, start the workers, stop in good order, say how it ended."""
 
 from __future__ import annotations
 
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
-from queue import Empty, SimpleQueue
+from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
-from distributed import Client, Future, get_worker
-from distributed.scheduler import KilledWorker
-
 from denoise5d.cluster import local_cluster
 from denoise5d.config import Config
+from denoise5d.dispatch import BlockDone, Dispatch, Failure, Run
 from denoise5d.errors import (
     BlocksFailedError,
     OutputError,
     PlanError,
     StoppedEarlyError,
 )
-from denoise5d.geometry import Block
 from denoise5d.identity import (
     estimate_noise,
     fingerprint,
@@ -38,84 +30,25 @@ from denoise5d.identity import (
     given_noise,
     provenance,
 )
-from denoise5d.ledger import BlockRecord, Ledger, check_fingerprint, discard
+from denoise5d.ledger import Ledger, check_fingerprint, discard
 from denoise5d.lock import OutputLock
 from denoise5d.machine import this_machine
-from denoise5d.noise import NoiseModel
 from denoise5d.prepare import GIB, Job, grid_header, ledger_path, lock_path, open_input, prepare
 from denoise5d.store import (
     Image,
     create_output,
     free_bytes,
+    is_untouched,
     made_by_conversion,
     open_output,
+    read_provenance,
 )
-from denoise5d.task import TaskSettings, run_block
+
+__all__ = ["BlockDone", "Failure", "Run", "execute"]
 
 log = logging.getLogger(__name__)
 
-_IN_FLIGHT = 2
-"""Blocks a worker that are handed out: one in work, one waiting in the scheduler."""
-
-_POLL_SECONDS = 0.5
-
-
-@dataclass(slots=True)
-class Failure:
-    """A block that has used up its attempts.
-
-    Attributes
-    ----------
-    block : int
-        Its number.
-    reason : str
-        What the last attempt ended with.
-    """
-
-    block: int
-    reason: str
-
-
-@dataclass(slots=True)
-class Run:
-    """A run in progress; whoever shows it reads these.
-
-    Attributes
-    ----------
-    job : Job
-        What is done.
-    ledger : Ledger
-        What is done already.
-    noise : list of NoiseModel
-        What it is done with.
-    failures : list of Failure
-        What could not be done.
-    """
-
-    job: Job
-    ledger: Ledger
-    noise: list[NoiseModel]
-    failures: list[Failure] = field(default_factory=list)
-
-    @property
-    def settings(self) -> TaskSettings:
-        """What every task is told."""
-        job = self.job
-        return TaskSettings(
-            input_path=job.config.input.path,
-            axes=job.config.input.axes,
-            dataset=job.config.input.dataset,
-            output_path=job.config.output.path,
-            image_shape=job.image.shape,
-            noise=tuple(self.noise),
-            parameters=job.parameters,
-            threads=job.plan.budget.threads,
-            io_threads=job.io_threads,
-        )
-
-
 Begun = Callable[[Run], None]
-BlockDone = Callable[[Run, BlockRecord], None]
 
 
 def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: BlockDone) -> Run:
@@ -147,6 +80,7 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
         If a signal asked to stop; what was in work has been finished.
     """
     image = open_input(config)
+    _check_target(config.output.path)
     with OutputLock(lock_path(config)):
         run = _begin(config, image, overwrite=overwrite)
         on_begin(run)
@@ -156,9 +90,23 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
             _stop_on_signals() as stop,
             local_cluster(run.job.plan, dashboard=config.cluster.dashboard) as client,
         ):
-            _Dispatch(run, client, stop, on_block).work()
+            Dispatch(run, client, lambda: stop.signal is not None, on_block).work()
     _judge(run)
     return run
+
+
+def _check_target(path: Path) -> None:
+    """Refuse an output that no run may make, before so much as a lock is written beside it."""
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"the folder of output.path must exist, got {path.parent}: make it, mount its disk, or "
+            f"correct output.path"
+        )
+    if made_by_conversion(path):
+        raise OutputError(
+            f"output.path {path} is an image made by `denoise5d convert`, not by a run: choose "
+            f"another path, or remove it yourself if it is not needed"
+        )
 
 
 def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
@@ -167,11 +115,6 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
     job = prepare(config, image.info, this_machine(), anew=overwrite)
     if ledger.exists() and not overwrite:
         return _resume(job, image)
-    if config.output.path.exists() and made_by_conversion(config.output.path):
-        raise OutputError(
-            f"output.path {config.output.path} is an image made by `denoise5d convert`, not by a "
-            f"run: choose another path, or remove it yourself if it is not needed"
-        )
     noise = given_noise(config.noise, image.info.shape[1])
     if noise is None:
         noise = [estimate.model for estimate in estimate_noise(image)]
@@ -184,7 +127,8 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
         layout=job.plan.layout,
         dtype=job.dtype,
         provenance={**provenance(job, noise), "fingerprint": identity},
-        overwrite=overwrite,
+        # Without a ledger and without a voxel it is what a driver left that was killed right here.
+        overwrite=overwrite or is_untouched(config.output.path),
     )
     header = {
         **grid_header(job.plan),
@@ -198,15 +142,20 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
 
 
 def _resume(job: Job, image: Image) -> Run:
-    path = ledger_path(job.config)
+    path, output = ledger_path(job.config), job.config.output.path
     check_fingerprint(path, fingerprint(job, image))
     ledger = Ledger.open(path)
-    if not job.config.output.path.exists():
+    if not output.exists():
         raise OutputError(
-            f"{job.config.output.path} is gone, but its ledger {path} says that "
-            f"{ledger.done_count} blocks are done; put it back, or begin anew with --overwrite"
+            f"{output} is gone, but its ledger {path} says that {ledger.done_count} blocks are "
+            f"done; put it back, or begin anew with --overwrite"
         )
-    open_output(job.config.output.path)
+    open_output(output)
+    if (read_provenance(output) or {}).get("fingerprint") != ledger.header["fingerprint"]:
+        raise OutputError(
+            f"{output} is not the image that its ledger {path} tells of; put that one back, or "
+            f"begin anew with --overwrite"
+        )
     wanted = job.config.blocks.shape
     if wanted is not None and wanted != job.plan.grid.block_shape:
         log.warning(
@@ -263,126 +212,20 @@ def _stop_on_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-class _Dispatch:
-    """Hands out the blocks of a run and takes them back."""
-
-    def __init__(self, run: Run, client: Client, stop: _Stop, on_block: BlockDone) -> None:
-        self._run = run
-        self._client = client
-        self._stop = stop
-        self._on_block = on_block
-        self._todo = run.ledger.remaining()
-        self._handed_out: dict[Future, tuple[int, int]] = {}  # block and attempt
-        self._ended: SimpleQueue[Future] = SimpleQueue()
-        self._succeeded = False
-        self._hopeless = False
-
-    def work(self) -> None:
-        """Return when all blocks are done or failed, or nothing more may be handed out."""
-        for block in islice(self._todo, _IN_FLIGHT * self._run.job.plan.budget.workers):
-            self._submit(block, 1)
-        drained = False
-        while self._handed_out:
-            self._take(self._next_ended())
-            if self._draining and not drained:
-                drained = True
-                self._cancel_waiting()
-
-    @property
-    def _draining(self) -> bool:
-        return self._stop.signal is not None or self._hopeless
-
-    def _next_ended(self) -> list[Future]:
-        """Wait a moment for blocks that have ended, so that a signal is seen in between."""
-        futures = []
-        with suppress(Empty):
-            futures.append(self._ended.get(timeout=_POLL_SECONDS))
-            while True:
-                futures.append(self._ended.get_nowait())
-        return futures
-
-    def _take(self, futures: list[Future]) -> None:
-        """Commit all blocks that are done with one write to the disk; then see to the others."""
-        done = [future for future in futures if future.status == "finished"]
-        records = [future.result() for future in done]
-        self._run.ledger.append(records)
-        for record in records:
-            self._succeeded = True
-            self._on_block(self._run, record)
-        for future in futures:
-            block, attempt = self._handed_out.pop(future)
-            if future.status == "finished":
-                self._hand_out()
-            elif not (future.cancelled() and self._draining):
-                self._retry(block, attempt, _reason(future))
-            future.release()
-
-    def _hand_out(self) -> None:
-        block = None if self._draining else next(self._todo, None)
-        if block is not None:
-            self._submit(block, 1)
-
-    def _submit(self, block: int, attempt: int) -> None:
-        run = self._run
-        future = self._client.submit(
-            _in_worker, run.settings, run.job.plan.grid[block], attempt, pure=False
-        )
-        self._handed_out[future] = (block, attempt)
-        future.add_done_callback(self._ended.put)
-
-    def _retry(self, block: int, attempt: int, reason: str) -> None:
-        """Try a failed block again, or give it up."""
-        most = 1 + self._run.job.config.blocks.retries
-        log.warning("block %d failed, attempt %d of %d: %s", block, attempt, most, reason)
-        if attempt < most:
-            if not self._draining:
-                self._submit(block, attempt + 1)
-            return  # while draining it is left to the next run
-        self._run.failures.append(Failure(block, reason))
-        if not self._succeeded and not self._hopeless:
-            self._hopeless = True
-            log.warning("no block has succeeded so far: no more are handed out")
-        self._hand_out()
-
-    def _cancel_waiting(self) -> None:
-        """Take back the blocks that no worker has begun; those in work are left to finish."""
-        begun = {key for keys in self._client.processing().values() for key in keys}
-        for future in self._handed_out:
-            if future.key not in begun and not future.done():
-                future.cancel()
-
-
-def _in_worker(settings: TaskSettings, block: Block, attempt: int) -> BlockRecord:
-    return run_block(settings, block, str(get_worker().name), attempt)
-
-
-def _reason(future: Future) -> str:
-    if future.cancelled():
-        return "the scheduler lost it"
-    error = future.exception()
-    if isinstance(error, KilledWorker):
-        return (
-            "its worker died, most likely killed for its memory (by the system, or by its own "
-            "limit); a higher blocks.memory_factor gives each block more, fewer cluster.workers "
-            "leave more to each"
-        )
-    return str(error) or type(error).__name__
-
-
 def _judge(run: Run) -> None:
     """Raise what the end of a run that is not complete amounts to."""
-    left = run.ledger.blocks - run.ledger.done_count
-    if run.failures:
+    blocks, done, failed = run.ledger.blocks, run.ledger.done_count, len(run.failures)
+    left = blocks - done - failed
+    if failed:
         shown = "".join(f"\n  block {f.block}: {f.reason}" for f in run.failures[:5])
-        more = len(run.failures) - 5
+        more = f"\n  and {failed - 5} more" if failed > 5 else ""
+        others = f", {left} were left undone" if left else ""
         raise BlocksFailedError(
-            f"{len(run.failures)} of {run.ledger.blocks} blocks failed, {run.ledger.done_count} "
-            f"are done and stay done:{shown}"
-            + (f"\n  and {more} more" if more > 0 else "")
-            + "\nMend the cause and run the same command again."
+            f"{failed} of {blocks} blocks failed, {done} are done and stay done{others}:"
+            f"{shown}{more}\nMend the cause and run the same command again."
         )
     if left:
         raise StoppedEarlyError(
-            f"stopped early: {left} of {run.ledger.blocks} blocks are left; "
+            f"stopped early: {left} of {blocks} blocks are left; "
             f"run the same command again to go on"
         )

@@ -16,7 +16,7 @@ from denoise5d.config import NoiseConfig
 from denoise5d.errors import NoiseError, OutputError
 from denoise5d.kernel import ESTIMATOR_VERSION
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
-from denoise5d.prepare import Job
+from denoise5d.prepare import Job, wanted_halo
 from denoise5d.store import Image
 
 
@@ -41,7 +41,7 @@ def fingerprint(job: Job, image: Image) -> dict[str, Any]:
         },
         "noise": "auto" if given is None else [asdict(model) for model in given],
         "denoise": asdict(job.parameters),
-        "blocks": {"halo": plan.grid.halo},
+        "blocks": {"halo": wanted_halo(config, job.parameters)},
         "estimator": ESTIMATOR_VERSION,
     }
     if not plan.exact_halo:  # then the cuts show, and belong to what a voxel is
@@ -108,7 +108,7 @@ def provenance(job: Job, noise: Sequence[NoiseModel]) -> dict[str, Any]:
             "made_by": f"denoise5d {version('denoise5d')}",
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "input": str(job.config.input.path),
-            "method": "safir",
+            "method": "safir" if job.parameters.ridge is None else "ridge",
             "parameters": asdict(job.parameters),
             "noise": [asdict(model) for model in noise],
             "halo": job.plan.grid.halo,

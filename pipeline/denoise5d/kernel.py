@@ -10,7 +10,7 @@ Denoising Fluorescence Microscopy Image Sequences. IEEE TMI 29(2), 2010,
 doi 10.1109/TMI.2009.2033991.
 
 Herbreteau, Kervrann: Towards a Unified View of Unsupervised Non-Local Methods for Image Denoising:
-The NL-Ridge Approach. IEEE ICIP 2022, doi 10.1109/ICIP46576.2022.9897992.
+The NL-Ridge Approach. 2022, arXiv 2203.00570.
 """
 
 from __future__ import annotations

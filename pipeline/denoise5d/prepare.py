@@ -9,17 +9,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from denoise5d.config import Config
+from denoise5d.config import Config, DenoiseConfig
 from denoise5d.errors import InputError, OutputError, PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
-from denoise5d.kernel import Parameters, reach, resolve_parameters, scratch_bytes
+from denoise5d.kernel import (
+    Parameters,
+    reach,
+    resolve_parameters,
+    resolve_ridge,
+    scratch_bytes,
+)
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
 from denoise5d.machine import Machine
 from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
@@ -130,18 +136,34 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
     OutputError
         If the ledger of the earlier run is damaged.
     """
-    denoise = config.denoise
-    parameters = resolve_parameters(
-        image.shape, patch=denoise.patch, iterations=denoise.iterations, pvalue=denoise.pvalue
-    )
+    parameters = wanted_parameters(config.denoise, image.shape)
     budget = _budget(config, image, parameters, machine)
     ledger = ledger_path(config)
     if ledger.exists() and not anew:
         plan = _begun_plan(Ledger.open(ledger, read_only=True), budget)
     else:
-        plan = _new_plan(config, image.shape, reach(parameters), budget)
+        plan = _new_plan(config, image.shape, parameters, budget)
     dtype = image.dtype if config.output.dtype == "same" else np.dtype(np.float32)
     return Job(config, image, parameters, plan, dtype)
+
+
+def wanted_parameters(denoise: DenoiseConfig, image_shape: Index) -> Parameters:
+    """Return the parameters that a YAML asks for, its gaps filled in."""
+    safir = resolve_parameters(
+        image_shape,
+        patch=denoise.patch,
+        iterations=denoise.iterations,
+        pvalue=denoise.pvalue,
+        ridge=False,
+    )
+    if denoise.ridge is None:
+        return safir
+    return replace(safir, ridge=resolve_ridge(image_shape, **asdict(denoise.ridge)))
+
+
+def wanted_halo(config: Config, parameters: Parameters) -> Index:
+    """Return the halo that a YAML asks for; the plan of an earlier run may have had another."""
+    return reach(parameters) if config.blocks.halo is None else config.blocks.halo
 
 
 def grid_header(plan: Plan) -> dict[str, Any]:
@@ -157,9 +179,9 @@ def grid_header(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _new_plan(config: Config, image_shape: Index, exact: Index, budget: Budget) -> Plan:
-    halo = exact if config.blocks.halo is None else config.blocks.halo
-    needed = [min(h, n - 1) for h, n in zip(exact, image_shape, strict=True)]
+def _new_plan(config: Config, image_shape: Index, parameters: Parameters, budget: Budget) -> Plan:
+    halo = wanted_halo(config, parameters)
+    needed = [min(h, n - 1) for h, n in zip(reach(parameters), image_shape, strict=True)]
     layout = choose_layout(
         image_shape,
         halo,

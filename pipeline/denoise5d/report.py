@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_PANEL, _GAP, _MARGIN = 3.6, 0.08, 0.12
+_CAPTION, _BAR, _BAR_LABELS = 0.34, 0.16, 0.75
+_DPI = 110
+"""Lengths in inches."""
+
+_FRAME = "#ffb000"
+
 
 def can_draw() -> bool:
     """Tell whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
-def save_comparison(
-    path: Path, panels: dict[str, NDArray[Any]], *, title: str, details: int = 96
-) -> None:
+def save_comparison(path: Path, panels: dict[str, NDArray[Any]], *, detail: int = 72) -> None:
     """Draw planes side by side with the same contrast, and a detail of each below.
+
+    ::
+
+        before    after     truth
+        [plane]   [plane]   [plane]   |
+        [detail]  [detail]  [detail]  | grey levels
 
     Parameters
     ----------
@@ -26,36 +38,62 @@ def save_comparison(
         The PNG to write.
     panels : dict of ndarray
         Planes (y, x) of one shape by their captions; the contrast is that of the last.
-    title : str
-        Above all of them.
-    details : int
+    detail : int
         Side of the detail in voxels; it is where the last panel is brightest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    last = list(panels.values())[-1]
-    low, high = np.percentile(last, [1, 99.7])
-    height, width = last.shape
-    side = min(details, height, width)
-    top, left = _brightest(last, side)
-    figure = Figure(figsize=(3.6 * len(panels), 7.6), layout="constrained", dpi=110)
+    planes = list(panels.values())
+    low, high = np.percentile(planes[-1], [0.5, 99.8])
+    side = min(detail, *planes[-1].shape)
+    top, left = _brightest(planes[-1], side)
+    sheet = _Sheet(len(planes), _PANEL * planes[-1].shape[0] / planes[-1].shape[1])
+    figure = Figure(figsize=sheet.size, dpi=_DPI)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(panels), squeeze=False)
     for column, (caption, plane) in enumerate(panels.items()):
-        detail = plane[top : top + side, left : left + side]
-        for row, part in enumerate((plane, detail)):
-            axis = axes[row, column]
+        parts = (plane, plane[top : top + side, left : left + side])
+        axes = [figure.add_axes(sheet.panel(row, column)) for row in range(2)]
+        for axis, part in zip(axes, parts, strict=True):
             image = axis.imshow(part, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
-        axes[0, column].set_title(caption, fontsize=11)
-        box = ((left, top), side, side)
-        axes[0, column].add_patch(_frame(*box))
-    axes[1, 0].set_ylabel(f"detail, {side} x {side} voxels")
-    figure.colorbar(image, ax=axes, label="grey level", shrink=0.6)
-    figure.suptitle(title, fontsize=12)
+        axes[0].set_title(caption, fontsize=12)
+        axes[0].add_patch(_frame(top, left, side))
+        for spine in axes[1].spines.values():
+            spine.set_edgecolor(_FRAME)
+    figure.colorbar(image, cax=figure.add_axes(sheet.bar), label="grey level")
     figure.savefig(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """Places of the panels as matplotlib wants them: fractions left, bottom, width, height."""
+
+    columns: int
+    height: float  # of the planes; details are squares
+
+    @property
+    def size(self) -> tuple[float, float]:
+        width = 2 * _MARGIN + self.columns * (_PANEL + _GAP) + _BAR + _BAR_LABELS
+        return width, 2 * _MARGIN + _CAPTION + self.height + _GAP + _PANEL
+
+    def panel(self, row: int, column: int) -> tuple[float, float, float, float]:
+        left = _MARGIN + column * (_PANEL + _GAP)
+        if row == 0:
+            return self._place(left, _MARGIN + _PANEL + _GAP, _PANEL, self.height)
+        return self._place(left, _MARGIN, _PANEL, _PANEL)
+
+    @property
+    def bar(self) -> tuple[float, float, float, float]:
+        left = _MARGIN + self.columns * (_PANEL + _GAP)
+        return self._place(left, _MARGIN, _BAR, self.height + _GAP + _PANEL)
+
+    def _place(
+        self, left: float, bottom: float, width: float, height: float
+    ) -> tuple[float, float, float, float]:
+        across, up = self.size
+        return left / across, bottom / up, width / across, height / up
 
 
 def _brightest(plane: NDArray[Any], side: int) -> tuple[int, int]:
@@ -69,7 +107,8 @@ def _brightest(plane: NDArray[Any], side: int) -> tuple[int, int]:
     return max(corners, key=lambda c: float(plane[c[0] : c[0] + side, c[1] : c[1] + side].mean()))
 
 
-def _frame(corner: tuple[int, int], width: int, height: int) -> Any:
+def _frame(top: int, left: int, side: int) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle(corner, width, height, fill=False, edgecolor="#ffb000", linewidth=1.2)
+    corner = (left - 0.5, top - 0.5)
+    return Rectangle(corner, side, side, fill=False, edgecolor=_FRAME, linewidth=1.5)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from math import prod
 from pathlib import Path
 
+from denoise5d.errors import OutputError
 from denoise5d.geometry import BlockGrid, as_index
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, run_folder
-from denoise5d.lock import is_dead, read_owner
+from denoise5d.lock import Owner, is_dead, read_owner
 
 _RECENT = 64
 """The rate is that of so many blocks, the last ones."""
@@ -24,9 +26,10 @@ class Status:
     output : str
         Path of the output.
     state : str
-        ``"not begun"``, ``"running"``, ``"stopped"`` or ``"done"``.
+        ``"not begun"``, ``"starting"`` (a driver is at work and has no blocks yet), ``"running"``,
+        ``"stopped"`` or ``"done"``; ``"lost"`` if the ledger is there and the output is not.
     owner : str or None
-        Who holds the output's lock.
+        Who works on the output at this moment.
     blocks, blocks_done : int
         In all, and done.
     voxels, voxels_done : int
@@ -35,6 +38,8 @@ class Status:
         Of all workers together, over the last blocks; None before the first.
     seconds_left : float or None
         At that rate; None unless running.
+    last_block : str or None
+        When the last block was done, ISO 8601, UTC.
     read_seconds, kernel_seconds, write_seconds, verify_seconds : float
         Summed over the blocks that are done.
     peak_bytes : int
@@ -52,6 +57,7 @@ class Status:
     voxels_done: int = 0
     voxels_per_second: float | None = None
     seconds_left: float | None = None
+    last_block: str | None = None
     read_seconds: float = 0.0
     kernel_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -60,75 +66,122 @@ class Status:
     retried: int = 0
 
 
+class Tally:
+    """Sums over the blocks of a run, in constant memory.
+
+    Attributes
+    ----------
+    blocks, voxels : int
+        That are done.
+    seconds : dict of float
+        Of the workers, by stage: read, kernel, write, verify.
+    peak_bytes : int
+        The largest memory of any worker.
+    retried : int
+        Blocks that took more than one attempt.
+    last : datetime or None
+        When the last block was done.
+    """
+
+    def __init__(self) -> None:
+        self.blocks = self.voxels = self.peak_bytes = self.retried = 0
+        self.seconds = {"read": 0.0, "kernel": 0.0, "write": 0.0, "verify": 0.0}
+        self.last: datetime | None = None
+        self._recent: deque[_Entry] = deque(maxlen=_RECENT)
+
+    def add(self, record: BlockRecord, voxels: int) -> None:
+        """Add a block and its core voxels."""
+        stages = asdict(record.seconds)
+        for stage in self.seconds:
+            self.seconds[stage] += stages[stage]
+        entry = _Entry(
+            record.worker, datetime.fromisoformat(record.start), voxels, sum(stages.values())
+        )
+        self._recent.append(entry)
+        self.blocks += 1
+        self.voxels += voxels
+        self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
+        self.retried += record.attempts > 1
+        self.last = max(entry.end, self.last or entry.end)
+
+    def rate(self, since: datetime | None = None) -> float | None:
+        """Return voxels a second: what one worker does, times the workers of the last blocks.
+
+        Pauses between two runs do not count. Blocks begun before `since` do so only as long as
+        there are no others: an earlier run may have had other workers.
+        """
+        entries = [e for e in self._recent if since is None or e.start >= since]
+        entries = entries or list(self._recent)
+        seconds = sum(entry.seconds for entry in entries)
+        if seconds == 0:
+            return None
+        workers = len({entry.worker for entry in entries})
+        return workers * sum(entry.voxels for entry in entries) / seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    worker: str
+    start: datetime
+    voxels: int
+    seconds: float
+
+    @property
+    def end(self) -> datetime:
+        return self.start + timedelta(seconds=self.seconds)
+
+
 def read_status(output: Path) -> Status:
     """Return the status of the run that writes `output`; raise OutputError if it is damaged."""
     folder = run_folder(output)
+    owner = _living_owner(folder / LOCK_NAME)
     if not (folder / LEDGER_NAME).exists():
-        return Status(str(output), "not begun")
+        if owner is None:
+            return Status(str(output), "not begun")
+        return Status(str(output), "starting", owner=str(owner))
     ledger = Ledger.open(folder / LEDGER_NAME, read_only=True)
-    shapes = [as_index(ledger.header[k]) for k in ("image_shape", "block_shape", "halo")]
-    grid = BlockGrid(*shapes)
-    tally = _Tally(grid)
+    grid = _grid(ledger)
+    tally = Tally()
     for record in ledger.records():
-        tally.add(record)
-    owner = read_owner(folder / LOCK_NAME)
-    if owner is not None and is_dead(owner):
-        owner = None
+        tally.add(record, grid[record.block].core.voxels)
     voxels = prod(grid.image_shape)
-    complete = tally.blocks == ledger.blocks
-    state = "done" if complete else "running" if owner else "stopped"
-    rate = tally.rate()
-    left = (voxels - tally.voxels) / rate if rate and state == "running" else None
+    state = _state(output, complete=tally.blocks == ledger.blocks, owner=owner)
+    rate = tally.rate(None if owner is None else datetime.fromisoformat(owner.since))
     return Status(
         output=str(output),
         state=state,
-        owner=str(owner) if owner else None,
+        owner=None if owner is None else str(owner),
         blocks=ledger.blocks,
         blocks_done=tally.blocks,
         voxels=voxels,
         voxels_done=tally.voxels,
         voxels_per_second=rate,
-        seconds_left=left,
-        read_seconds=tally.seconds[0],
-        kernel_seconds=tally.seconds[1],
-        write_seconds=tally.seconds[2],
-        verify_seconds=tally.seconds[3],
+        seconds_left=(voxels - tally.voxels) / rate if rate and state == "running" else None,
+        last_block=None if tally.last is None else tally.last.isoformat(timespec="seconds"),
+        **{f"{stage}_seconds": round(value, 4) for stage, value in tally.seconds.items()},
         peak_bytes=tally.peak_bytes,
         retried=tally.retried,
     )
 
 
-class _Tally:
-    """Sums over records, in constant memory."""
+def _living_owner(lock: Path) -> Owner | None:
+    owner = read_owner(lock)
+    return None if owner is None or is_dead(owner) else owner
 
-    def __init__(self, grid: BlockGrid) -> None:
-        self._grid = grid
-        self._recent: deque[tuple[str, int, float]] = deque(maxlen=_RECENT)
-        self.blocks = self.voxels = self.peak_bytes = self.retried = 0
-        self.seconds = [0.0, 0.0, 0.0, 0.0]
 
-    def add(self, record: BlockRecord) -> None:
-        voxels = self._grid[record.block].core.voxels
-        stages = (
-            record.seconds.read,
-            record.seconds.kernel,
-            record.seconds.write,
-            record.seconds.verify,
-        )
-        self.seconds = [a + b for a, b in zip(self.seconds, stages, strict=True)]
-        self._recent.append((record.worker, voxels, sum(stages)))
-        self.blocks += 1
-        self.voxels += voxels
-        self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
-        self.retried += record.attempts > 1
+def _grid(ledger: Ledger) -> BlockGrid:
+    try:
+        shapes = [as_index(ledger.header[k]) for k in ("image_shape", "block_shape", "halo")]
+        return BlockGrid(*shapes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(
+            f"{ledger.path} does not say how its run was cut into blocks ({error!r})"
+        ) from error
 
-    def rate(self) -> float | None:
-        """Return voxels a second: what one worker does, times the workers of the last blocks.
 
-        Pauses between two runs do not count.
-        """
-        seconds = sum(entry[2] for entry in self._recent)
-        if seconds == 0:
-            return None
-        workers = len({entry[0] for entry in self._recent})
-        return workers * sum(entry[1] for entry in self._recent) / seconds
+def _state(output: Path, *, complete: bool, owner: Owner | None) -> str:
+    if not output.exists():
+        return "lost"
+    if complete:
+        return "done"
+    return "stopped" if owner is None else "running"

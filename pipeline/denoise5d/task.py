@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -135,6 +136,10 @@ def probe(threads: int) -> int:
 
 def peak_bytes() -> int:
     """Return the largest memory that this process has ever held, in bytes."""
+    with suppress(OSError):  # Linux: what `getrusage` tells began with the parent's peak
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

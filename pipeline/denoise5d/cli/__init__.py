@@ -1,36 +1,59 @@
 """The command ``denoise5d``: the only place that prints, configures logging, and exits.
 
-Exit codes: 0 done; 2 the configuration or the plan is refused, nothing was started; 3 some blocks
-failed; 75 stopped early, the same command goes on; 1 a fault of the program itself; 130 given up
-by Ctrl-C.
+Exit codes: 0 done; 2 the command line, the configuration or the plan is refused, nothing was
+started; 3 some blocks failed; 75 stopped early, the same command goes on; 130 given up by Ctrl-C;
+1 a fault of the program itself.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import signal
 import sys
+import traceback
 
 import click
-from rich.logging import RichHandler
+from rich.text import Text
 
-from denoise5d.cli.console import errors, show_error
+from denoise5d.cli.console import errors, say, show_error, system_error_words
 from denoise5d.cli.demo import demo
-from denoise5d.cli.run import plan, run
+from denoise5d.cli.doctor import doctor
+from denoise5d.cli.plan import plan
+from denoise5d.cli.run import run
 from denoise5d.cli.status import status
-from denoise5d.cli.tools import convert, doctor, schema
+from denoise5d.cli.tools import convert, schema
 from denoise5d.errors import Denoise5dError
 
+_FAULT = 1
 _FILE_ERROR = 2
 _GIVEN_UP = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists its commands in the order in which a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done; 2 refused, nothing was started; 3 some blocks failed; 75 stopped "
+    "early, the same command goes on; 130 given up by Ctrl-C; 1 a fault of denoise5d.",
+)
 @click.version_option(package_name="denoise5d")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Denoise 5-D microscopy images, block by block, as a YAML file says.
 
-    Begin with `denoise5d demo`; then write a YAML file and call `plan` and `run` on it.
+    Begin with `denoise5d demo`. Then write a YAML file, see with `plan` what it would do, and
+    `run` it.
     """
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 for command in (demo, plan, run, status, convert, schema, doctor):
@@ -39,6 +62,7 @@ for command in (demo, plan, run, status, convert, schema, doctor):
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    _prepare_streams()
     _configure_logging()
     try:
         cli.main(standalone_mode=False)
@@ -49,25 +73,41 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        show_error("given up; what was done before is kept, the same command goes on")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once more: dask is leaving already
+        show_error("given up; a run goes on when the same command is given again")
         sys.exit(_GIVEN_UP)
-    except BrokenPipeError:  # `denoise5d schema | head`
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
-        show_error(f"{error.filename or 'the system'}: {error.strerror or error}")
+        show_error(system_error_words(error))
         sys.exit(_FILE_ERROR)
+    except Exception:  # the last resort: nothing below expected it
+        traceback.print_exc()
+        show_error(
+            "this is a fault of denoise5d, not yours. Please report it with the lines above, "
+            "your YAML, and what `denoise5d doctor` prints."
+        )
+        sys.exit(_FAULT)
+
+
+class _TerminalLog(logging.Handler):
+    """Prints beside the progress bar, without what only a log file needs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        errors.print(Text.assemble((level, "bold yellow"), self.format(record)))
 
 
 def _configure_logging() -> None:
     """Log as lines with the time in a batch job, and beside the progress bar on a terminal."""
-    handler: logging.Handler
-    if errors.is_terminal:
-        handler = RichHandler(console=errors, show_path=False, log_time_format="%H:%M:%S")
-        layout = "%(message)s"
-    else:
-        handler = logging.StreamHandler()
-        layout = "%(asctime)s %(levelname)s %(message)s"
+    terminal = errors.is_terminal
+    handler = _TerminalLog() if terminal else logging.StreamHandler()
+    layout = "%(message)s" if terminal else "%(asctime)s %(levelname)s %(message)s"
     handler.setFormatter(logging.Formatter(layout))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("denoise5d").setLevel(logging.INFO)
+
+
+def _prepare_streams() -> None:
+    """Print what the terminal cannot show, an odd name of a file say, in its nearest form."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,18 +1,37 @@
-"""Where the command prints to, and how numbers are written."""
+"""Where the command prints to, and how numbers are written.
+
+Results go to stdout, everything else (progress, log, errors) to stderr.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 
+import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
-output = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_NARROWEST = 40
+
+
+def say(text: str) -> None:
+    """Print on stdout; do without a reader that has gone, as in ``denoise5d schema | head``."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_error(message: str) -> None:
@@ -20,14 +39,35 @@ def show_error(message: str) -> None:
     errors.print(Text.assemble(("error: ", "bold red"), message))
 
 
+def system_error_words(error: OSError) -> str:
+    """Say what the operating system refused, and what to do about it."""
+    advice = {
+        errno.EACCES: "Change its permissions, or give another path.",
+        errno.EPERM: "Change its permissions, or give another path.",
+        errno.EROFS: "Give a path on a disk that can be written.",
+        errno.ENOSPC: "Make space, then give the same command again.",
+        errno.EDQUOT: "Make space, then give the same command again.",
+    }
+    what = error.filename or "the operating system refused"
+    return f"{what}: {error.strerror or error}. {advice.get(error.errno or 0, '')}".rstrip()
+
+
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values in two columns."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    """Print names and values in two columns.
+
+    On a terminal long values go on below their beginning; paths are never broken, so that they can
+    be copied. Elsewhere a row is a line.
+    """
+    rows = list(rows)
+    column = max(len(name) for name, _ in rows) + 4
+    width = max(get_terminal_size().columns, _NARROWEST) if sys.stdout.isatty() else sys.maxsize
+    lines = [title]
     for name, value in rows:
-        table.add_row(Text(name), Text(value))
-    output.print(table, soft_wrap=False)
+        parts = wrap(value, width - column, break_long_words=False, break_on_hyphens=False)
+        first, *others = parts or [""]
+        lines.append(click.style(f"  {name:{column - 2}}", bold=True) + first)
+        lines += [" " * column + other for other in others]
+    say("\n".join(lines))
 
 
 @contextmanager
@@ -42,24 +82,48 @@ def counter(label: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
-def gib(count: float) -> str:
-    """Write bytes in GiB."""
-    return f"{count / 2**30:.2f} GiB"
+def size(count: float) -> str:
+    """Write bytes with a prefix, three digits: ``94.2 MiB``."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 999.5 * 1024 ** (power - 1):
+            return f"{_three_digits(count / 1024**power)} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def voxels(count: float) -> str:
     """Write a number of voxels with a prefix, three digits: ``1.31 Mvoxel``."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= factor:
-            return f"{count / factor:.3g} {prefix}voxel"
-    return f"{count:.3g} voxel"
+        if count >= 0.9995 * factor:
+            return f"{_three_digits(count / factor)} {prefix}voxel"
+    return f"{count:.0f} voxel"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def clock(seconds: float) -> str:
+    """Write a time span as ``h:mm:ss``."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def duration(seconds: float) -> str:
-    """Write a time span as ``h:mm:ss``; below ten seconds with a decimal."""
-    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
+    """Write a time span in seconds up to two minutes, then as ``h:mm:ss``."""
+    if seconds >= 119.5:
+        return clock(seconds)
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def number(count: int, noun: str) -> str:
+    """Write how many there are: ``1 block``, ``2 blocks``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def shape(lengths: Iterable[int]) -> str:
-    """Write five lengths as ``T 17 · C 1 · Z 1501 · Y 2048 · X 1936``."""
-    return " · ".join(f"{axis} {n}" for axis, n in zip("TCZYX", lengths, strict=True))
+    """Write five lengths as ``T 17, C 1, Z 1501, Y 2048, X 1936``."""
+    return ", ".join(f"{axis} {n}" for axis, n in zip("TCZYX", lengths, strict=True))
+
+
+def quoted(path: Path) -> str:
+    """Write a path as a shell takes it, spaces and all."""
+    return shlex.quote(str(path))

@@ -4,38 +4,63 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from denoise5d.cli.console import duration, gib, show_table, voxels
-from denoise5d.cli.run import yaml_argument
+from denoise5d.cli.console import duration, number, say, show_table, size, voxels
+from denoise5d.cli.plan import yaml_argument
 from denoise5d.config import load_config
 from denoise5d.status import Status, read_status
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Example:
+  denoise5d status embryo.yaml
+  watch -n 60 denoise5d status embryo.yaml
+  denoise5d status --json embryo.yaml | jq .seconds_left"""
+)
 @yaml_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
 def status(yaml: Path, as_json: bool) -> None:
-    """Say how far a run has come: while it runs, after a crash, and when it is done."""
+    """Say how far a run has come.
+
+    While it runs, after a crash, and when it is done: read from the run's ledger, so it can
+    be asked from any machine that sees the output, and disturbs nothing.
+
+    \b
+    Keys of --json:
+      output                          path
+      state                           not begun, starting, running, stopped, done,
+                                      or lost: there is a ledger, but no output
+      owner                           who is at work on it, or null
+      blocks, blocks_done, voxels, voxels_done
+      voxels_per_second               of the last blocks; null before the first
+      seconds_left                    at that rate; null unless running
+      last_block                      when the last one was done, UTC; or null
+      read_seconds, kernel_seconds, write_seconds, verify_seconds
+                                      of the workers, over all blocks done
+      peak_bytes                      the largest memory of a worker
+      retried                         blocks that took more than one attempt
+    """  # noqa: D301  \b is click's: do not wrap
     found = read_status(load_config(yaml).output.path)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        say(json.dumps(asdict(found), indent=2))
     else:
         show_table(f"Status of {yaml}", _rows(found))
 
 
 def _rows(found: Status) -> list[tuple[str, str]]:
     rows = [("output", found.output), ("state", _state_words(found))]
-    if found.state == "not begun":
+    if not found.blocks:
         return rows
-    share = 100 * found.voxels_done / found.voxels
-    rows += [
-        ("blocks", f"{found.blocks_done} of {found.blocks} done ({share:.1f} % of the voxels)"),
-        ("voxels", f"{voxels(found.voxels_done)} of {voxels(found.voxels)}"),
-    ]
-    if found.voxels_per_second:
+    share = f"{100 * found.voxels_done / found.voxels:.1f}% of {voxels(found.voxels)}"
+    rows.append(("blocks", f"{found.blocks_done} of {found.blocks} done  ({share})"))
+    if found.last_block is not None:
+        rows.append(("last block", _ago(found.last_block)))
+    if found.voxels_per_second is not None:
         rows.append(("rate", f"{voxels(found.voxels_per_second)}/s over the last blocks"))
     if found.seconds_left is not None:
         rows.append(("time left", duration(found.seconds_left)))
@@ -46,15 +71,25 @@ def _rows(found: Status) -> list[tuple[str, str]]:
                 f"read {duration(found.read_seconds)}, kernel {duration(found.kernel_seconds)}, "
                 f"write {duration(found.write_seconds)}, verify {duration(found.verify_seconds)}",
             ),
-            ("peak memory", f"{gib(found.peak_bytes)} a worker"),
-            ("retried", f"{found.retried} blocks"),
+            ("peak memory", f"{size(found.peak_bytes)} a worker"),
+            ("retried", number(found.retried, "block")),
         ]
     return rows
 
 
+def _ago(moment: str) -> str:
+    when = datetime.fromisoformat(moment)
+    seconds = max(0.0, (datetime.now(UTC) - when).total_seconds())
+    return f"{duration(seconds)} ago  ({when:%Y-%m-%d %H:%M:%S} UTC)"
+
+
 def _state_words(found: Status) -> str:
-    if found.state == "running":
-        return f"running: {found.owner}"
-    if found.state == "stopped":
-        return "stopped: `denoise5d run` with the same YAML goes on"
-    return found.state
+    words = {
+        "not begun": "not begun: `denoise5d run` with this YAML begins",
+        "starting": f"starting: {found.owner}",
+        "running": f"running: {found.owner}",
+        "stopped": "stopped: `denoise5d run` with this YAML goes on",
+        "lost": "lost: the output is gone and its ledger is not; put it back, or begin anew with "
+        "`denoise5d run --overwrite`",
+    }
+    return words.get(found.state, found.state)

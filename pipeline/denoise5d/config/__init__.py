@@ -20,6 +20,7 @@ from denoise5d.config.values import (
     InputConfig,
     NoiseConfig,
     OutputConfig,
+    RidgeConfig,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "InputConfig",
     "NoiseConfig",
     "OutputConfig",
+    "RidgeConfig",
     "json_schema",
     "load_config",
 ]

@@ -56,6 +56,13 @@ def _channel_zero(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _channel_one(values: tuple[int, ...]) -> tuple[int, ...]:
+    if values[1] != 1:
+        rule = "must be 1 for C, channels are denoised one by one"
+        raise broken_rules([((1,), rule)])
+    return values
+
+
 def _axes(text: str) -> str:
     axes = text.upper()
     if set(axes) - set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
@@ -80,11 +87,15 @@ def _dashboard(text: str) -> str:
 Length = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Margin = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Radius = Annotated[int, Field(ge=0, le=8)]
+Distance = Annotated[int, Field(ge=0, le=64)]
+Stride = Annotated[int, Field(ge=1, le=17)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Five = Field(min_length=NDIM, max_length=NDIM)
 Shape = Annotated[tuple[Length, ...], Five]
 Halo = Annotated[tuple[Margin, ...], Five, AfterValidator(_channel_zero)]
 Patch = Annotated[tuple[Radius, ...], Five, AfterValidator(_channel_zero)]
+Search = Annotated[tuple[Distance, ...], Five, AfterValidator(_channel_zero)]
+Strides = Annotated[tuple[Stride, ...], Five, AfterValidator(_channel_one)]
 Text = Annotated[str, Field(min_length=1)]
 LocalPath = Annotated[Text, AfterValidator(_local_path)]
 Axes = Annotated[str, AfterValidator(_axes)]
@@ -109,6 +120,14 @@ ExactHalo = Annotated[
 AutoIterations = Annotated[
     Auto | Annotated[None, NULL] | Annotated[int, Field(ge=1, le=6), NUMBER],
     either("must be auto or a whole number"),
+]
+AutoSearch = Annotated[
+    Auto | Annotated[None, NULL] | Annotated[Search, LIST],
+    either(f"must be auto or {FIVE}"),
+]
+AutoStride = Annotated[
+    Auto | Annotated[None, NULL] | Annotated[Strides, LIST],
+    either(f"must be auto or {FIVE}"),
 ]
 AutoCount = Annotated[
     Auto | Annotated[None, NULL] | Annotated[Count, NUMBER],

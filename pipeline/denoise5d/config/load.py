@@ -19,7 +19,7 @@ from denoise5d.config.document import (
     read_document,
 )
 from denoise5d.config.fields import RuleBroken
-from denoise5d.config.models import SECTIONS, ConfigModel, NoiseGiven
+from denoise5d.config.models import SECTIONS, ConfigModel, DenoiseModel, NoiseGiven
 from denoise5d.config.values import (
     BlocksConfig,
     ClusterConfig,
@@ -28,6 +28,7 @@ from denoise5d.config.values import (
     InputConfig,
     NoiseConfig,
     OutputConfig,
+    RidgeConfig,
 )
 from denoise5d.errors import ConfigError
 from denoise5d.geometry import Index, as_index
@@ -106,9 +107,18 @@ def _with_sections(data: object) -> object:
     """Fill in the sections that are empty (all their keys commented out) or required."""
     if not isinstance(data, dict):
         return data
-    filled: dict[str, object] = {"input": None, "output": None, **data}
-    empty = [key for key in SECTIONS if key != "noise" and key in filled and filled[key] is None]
-    return {**filled, **{key: {} for key in empty}}
+    return _filled({"input": None, "output": None, **data}, ())
+
+
+def _filled(data: dict[str, object], place: tuple[str, ...]) -> dict[str, object]:
+    filled = dict(data)
+    for key, value in data.items():
+        if (*place, key) in SECTIONS and key != "noise":
+            if value is None:
+                filled[key] = {}
+            elif isinstance(value, dict):
+                filled[key] = _filled(value, (*place, key))
+    return filled
 
 
 def _is_tag(step: str | int) -> bool:
@@ -123,7 +133,7 @@ def _rules_broken(detail: ErrorDetails) -> Iterator[RuleBroken]:
         for inner, text in context["broken"]:
             yield (*location, *inner), text
     elif kind == "extra_forbidden":
-        section = location[:1] if len(detail["loc"]) > 1 else ()
+        section = tuple(step for step in detail["loc"][:-1] if not _is_tag(step))
         location = (*section, detail["loc"][-1])  # the key itself may look like a tag
         yield location, f"is not a known key; {_where_known(location)}"
     elif kind == "literal_error":
@@ -150,19 +160,19 @@ def _mistake(document: Document, location: Location, text: str) -> Mistake:
 
 
 def _examples(location: Location) -> str:
-    section, *rest = location
-    owner, key = (SECTIONS[str(section)], rest[0]) if rest else (ConfigModel, section)
-    examples = owner.model_fields[str(key)].examples or []
+    steps = tuple(map(str, location))
+    depth = max(n for n in range(len(steps)) if steps[:n] in SECTIONS)
+    examples = SECTIONS[steps[:depth]].model_fields[steps[depth]].examples or []
     return "write for example " + " or ".join(json.dumps(e).replace('"', "") for e in examples)
 
 
 def _where_known(location: Location) -> str:
     """Tell where an unknown key may belong, or which one may be meant."""
     *section, key = map(str, location)
-    keys = SECTIONS[section[0]].model_fields if section else ConfigModel.model_fields
+    keys = SECTIONS[tuple(section)].model_fields
     if section and key in ConfigModel.model_fields:
         return f"{key} belongs to the top level, without indentation"
-    homes = [name for name, model in SECTIONS.items() if key in model.model_fields]
+    homes = [".".join(place) for place, model in SECTIONS.items() if key in model.model_fields]
     if homes:
         return f"it belongs under {' or '.join(homes)}"
     close = difflib.get_close_matches(key[:40].lower(), keys, n=1)
@@ -222,6 +232,22 @@ def _noise(given: NoiseGiven) -> NoiseConfig:
     return NoiseConfig(*(full.get(key) for key in ("gain", "offset", "read_noise", "sigma")))
 
 
+def _denoise(given: DenoiseModel) -> DenoiseConfig:
+    refines = given.method == "ridge" and given.quality != "fast"
+    ridge = RidgeConfig(
+        search=_index(given.ridge.search),
+        group=given.ridge.group,
+        stride=_index(given.ridge.stride),
+        rounds=2 if given.quality == "best" else given.ridge.rounds,
+    )
+    return DenoiseConfig(
+        ridge=ridge if refines else None,
+        patch=_index(given.patch),
+        iterations=_number(given.iterations),
+        pvalue=given.pvalue,
+    )
+
+
 def _config(model: ConfigModel, source: Path) -> Config:
     given, output, blocks, cluster = model.input, model.output, model.blocks, model.cluster
     return Config(
@@ -241,11 +267,7 @@ def _config(model: ConfigModel, source: Path) -> Config:
             shards_auto=output.shards == "auto",
         ),
         noise=None if model.noise == "auto" else _noise(model.noise),
-        denoise=DenoiseConfig(
-            patch=_index(model.denoise.patch),
-            iterations=_number(model.denoise.iterations),
-            pvalue=model.denoise.pvalue,
-        ),
+        denoise=_denoise(model.denoise),
         blocks=BlocksConfig(
             shape=_index(blocks.shape),
             halo=_index(blocks.halo),

@@ -18,8 +18,10 @@ from denoise5d.config.fields import (
     AutoIterations,
     AutoMemory,
     AutoPatch,
+    AutoSearch,
     AutoShape,
     AutoShards,
+    AutoStride,
     Axes,
     DType,
     ExactHalo,
@@ -200,28 +202,96 @@ Noise = Annotated[
 ]
 
 
+class RidgeModel(_Section):
+    """The refinement: groups of similar patches are estimated together."""
+
+    search: AutoSearch = Field(
+        default="auto",
+        description="How far in voxels (T, C, Z, Y, X) similar patches are looked for; 0 for C. "
+        "auto: after the axes that the image has.",
+        examples=["auto", [1, 0, 1, 2, 2]],
+    )
+    group: Annotated[int, Field(ge=2, le=256)] = Field(
+        default=32,
+        description="How many similar patches are estimated together, 2 to 256. Fewer: faster, "
+        "more noise stays.",
+        examples=[32],
+    )
+    stride: AutoStride = Field(
+        default="auto",
+        description="Distance in voxels (T, C, Z, Y, X) from one reference patch to the next, at "
+        "most the length of a patch; 1 for C. Larger: faster, less is averaged. "
+        "auto: after the axes that the image has.",
+        examples=["auto", [1, 1, 2, 4, 4]],
+    )
+    rounds: Annotated[int, Field(ge=1, le=4)] = Field(
+        default=1,
+        description="How often the result is refined, 1 to 4; each round takes its time again, "
+        "and a wider margin around blocks.",
+        examples=[1],
+    )
+
+
 class DenoiseModel(_Section):
     """How strongly, and by which comparisons, the image is denoised."""
 
+    method: Literal["ridge", "safir"] = Field(
+        default="ridge",
+        description="ridge: a first estimate by SAFIR, refined by NL-Ridge; the better image. "
+        "safir: the first estimate alone; the shorter time.",
+        examples=["ridge"],
+    )
+    quality: Literal["fast", "standard", "best"] | None = Field(
+        default=None,
+        description="Instead of numbers. fast: SAFIR alone. standard: refined once. best: refined "
+        "twice. Excludes patch, iterations, pvalue and ridge.",
+        examples=["standard"],
+    )
     patch: AutoPatch = Field(
         default="auto",
         description="Radius in voxels (T, C, Z, Y, X) of the small surroundings by which voxels "
-        "are compared; 0 for C. Larger: smoother, safer in strong noise, slower. "
-        "auto: after the axes that the image has.",
+        "are compared in the first estimate; 0 for C. Larger: smoother, safer in strong noise, "
+        "slower. auto: after the axes that the image has.",
         examples=["auto", [0, 0, 1, 3, 3]],
     )
     iterations: AutoIterations = Field(
         default="auto",
-        description="Number of rounds, 1 to 6; each looks for similar places further away. "
-        "auto: after the axes that the image has.",
+        description="Number of rounds of the first estimate, 1 to 6; each looks for similar places "
+        "further away. auto: after the axes that the image has.",
         examples=["auto", 4],
     )
     pvalue: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
-        description="How readily two places are taken for different, between 0 and 1. Smaller: "
-        "more is averaged, smoother. Larger: more detail and more noise stay.",
+        description="How readily the first estimate takes two places for different, between 0 and "
+        "1. Smaller: more is averaged, smoother. Larger: more detail and more noise stay.",
         examples=[0.1],
     )
+    ridge: RidgeModel = Field(
+        default=RidgeModel(),
+        description="Settings of the refinement; only with method: ridge.",
+        examples=[{"rounds": 2}],
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> DenoiseModel:
+        if broken := list(self._contradictions()):
+            raise broken_rules(broken)
+        return self
+
+    def _contradictions(self) -> Iterator[RuleBroken]:
+        given = set(self.model_fields_set)
+        if not self.ridge.model_fields_set:
+            given.discard("ridge")  # a section with everything commented out says nothing
+        if self.quality is not None:
+            for key in ("patch", "iterations", "pvalue", "ridge"):
+                if key in given:
+                    yield (key,), "must not stand beside quality; remove one of the two"
+            if "method" in given and (self.method == "safir") != (self.quality == "fast"):
+                rule = f"contradicts method: {self.method}; remove one of the two"
+                yield ("quality",), f"{rule}, as fast is safir and the others are ridge"
+        if self.method == "safir" and "ridge" in given:
+            rule = "must not stand beside method: safir, which refines nothing"
+            yield ("ridge",), f"{rule}; remove one of the two"
 
 
 class BlocksModel(_Section):
@@ -274,7 +344,8 @@ class ClusterModel(_Section):
     )
     memory: AutoMemory = Field(
         default="auto",
-        description="Memory that each worker may use, in GiB. auto: a share of what is free.",
+        description="Memory that each worker may use, in GiB. auto: 80 % of what the machine has, "
+        "shared out.",
         examples=["auto", 32],
     )
     dashboard: HostPort | None = Field(
@@ -301,11 +372,14 @@ class ConfigModel(_Section):
     cluster: ClusterModel = ClusterModel()
 
 
-SECTIONS: dict[str, type[_Section]] = {
-    "input": InputModel,
-    "output": OutputModel,
-    "noise": NoiseGiven,
-    "denoise": DenoiseModel,
-    "blocks": BlocksModel,
-    "cluster": ClusterModel,
+SECTIONS: dict[tuple[str, ...], type[_Section]] = {
+    (): ConfigModel,
+    ("input",): InputModel,
+    ("output",): OutputModel,
+    ("noise",): NoiseGiven,
+    ("denoise",): DenoiseModel,
+    ("denoise", "ridge"): RidgeModel,
+    ("blocks",): BlocksModel,
+    ("cluster",): ClusterModel,
 }
+"""Every group of keys by its place in the YAML."""

@@ -88,11 +88,35 @@ class NoiseConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RidgeConfig:
+    """The settings of the refinement.
+
+    Attributes
+    ----------
+    search : Index or None
+        Search radius in voxels, TCZYX, 0 for C; None: after the image's dimensions.
+    group : int
+        Patches estimated together, 2 to 256.
+    stride : Index or None
+        Voxels between reference patches, TCZYX; None: after the image's dimensions.
+    rounds : int
+        How often the result is refined, 1 to 4.
+    """
+
+    search: Index | None
+    group: int
+    stride: Index | None
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class DenoiseConfig:
     """The settings of the estimator.
 
     Attributes
     ----------
+    ridge : RidgeConfig or None
+        The refinement; None: SAFIR alone.
     patch : Index or None
         Radius of a patch in voxels, TCZYX, 0 for C; None: after the image's dimensions.
     iterations : int or None
@@ -101,6 +125,7 @@ class DenoiseConfig:
         Share of truly equal patches that are taken for different, between 0 and 1.
     """
 
+    ridge: RidgeConfig | None
     patch: Index | None
     iterations: int | None
     pvalue: float

@@ -3,7 +3,7 @@
 The only place that knows zarr. Outside of it an image is 5-D, TCZYX, in native byte order.
 """
 
-from denoise5d.store.disk import free_bytes, is_ours, made_by_conversion, staged
+from denoise5d.store.disk import free_bytes, is_ours, made_by_conversion, read_provenance, staged
 from denoise5d.store.image import Image, ImageInfo, open_image
 from denoise5d.store.metadata import (
     Description,
@@ -15,6 +15,7 @@ from denoise5d.store.output import (
     Output,
     build_output,
     create_output,
+    is_untouched,
     open_output,
 )
 from denoise5d.store.region import limit_threads
@@ -32,11 +33,13 @@ __all__ = [
     "create_output",
     "free_bytes",
     "is_ours",
+    "is_untouched",
     "limit_threads",
     "made_by_conversion",
     "native_dtype",
     "open_image",
     "open_output",
+    "read_provenance",
     "staged",
     "standard_unit",
 ]

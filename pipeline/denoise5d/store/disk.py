@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from denoise5d.errors import OutputError
 from denoise5d.store.metadata import PROVENANCE
@@ -16,20 +17,22 @@ from denoise5d.store.metadata import PROVENANCE
 
 def is_ours(path: Path) -> bool:
     """Tell whether `path` is a store made by `create_output`."""
-    return _provenance(path) is not None
+    return read_provenance(path) is not None
 
 
 def made_by_conversion(path: Path) -> bool:
     """Tell whether `path` is an image that `convert` made: data of the user, not of a run."""
-    provenance = _provenance(path)
-    return isinstance(provenance, dict) and provenance.get("made_by") == "convert"
+    provenance = read_provenance(path)
+    return provenance is not None and provenance.get("made_by") == "convert"
 
 
-def _provenance(path: Path) -> object:
+def read_provenance(path: Path) -> dict[str, Any] | None:
+    """Return the provenance in a store made by `create_output`; None if `path` is none."""
     try:
-        return json.loads((path / "zarr.json").read_bytes())["attributes"][PROVENANCE]
+        provenance = json.loads((path / "zarr.json").read_bytes())["attributes"][PROVENANCE]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return provenance if isinstance(provenance, dict) else None
 
 
 def free_bytes(path: Path) -> int:

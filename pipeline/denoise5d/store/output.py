@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from denoise5d.errors import OutputError
+from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import AXES, NDIM, Box, as_index
 from denoise5d.store.disk import flush, is_ours, output_errors, staged
 from denoise5d.store.metadata import PROVENANCE, Description, group_attributes
@@ -81,9 +81,9 @@ class Output:
         stored = convert_dtype(array, self.dtype)
         file = self._file(box)
         with output_errors(file):
-            # zarr would read an old shard cut at the border, which may be damaged, before writing
-            for old in (file, *file.parent.glob(f"{file.name}.*.partial")):
-                old.unlink(missing_ok=True)
+            for left_over in file.parent.glob(f"{file.name}.*.partial"):
+                left_over.unlink(missing_ok=True)
+            self._remove_damaged(box, file)
             self._array[box.slices] = stored
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -117,6 +117,18 @@ class Output:
         with output_errors(self.path):
             group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
             group.attrs["ome"] = group_attributes(image, {})["ome"]
+
+    def _remove_damaged(self, unit: Box, file: Path) -> None:
+        """Remove an old file that is damaged: zarr reads a shard cut at the border to write it.
+
+        A sound one stays until it is replaced. A worker that was taken for dead may write a block
+        again which another has finished meanwhile: killed right here, it must not leave a hole.
+        """
+        try:
+            if file.exists():
+                self.read(unit)
+        except InputError:
+            file.unlink(missing_ok=True)
 
     def _file(self, unit: Box) -> Path:
         cell = [a // u for a, u in zip(unit.start, self.unit, strict=True)]
@@ -190,6 +202,11 @@ def build_output(
             fill_value=0,
             dimension_names=list(AXES.lower()),
         )
+
+
+def is_untouched(path: Path) -> bool:
+    """Tell whether `path` was made by `create_output` and no voxel has been written since."""
+    return is_ours(path) and not (path / _LEVEL / "c").exists()
 
 
 def open_output(path: Path) -> Output:
