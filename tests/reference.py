@@ -115,7 +115,7 @@ def ridge(data, pilot, patch_radius, search, stride, group):
     for reference in product(*(lattice(n, p, s) for n, p, s in axes)):
         own = patch_of(pilot, reference)
         candidates = []
-        for number, d in enumerate(around(search)):
+        for number, d in enumerate(sorted(around(search), key=lambda d: sum(i * i for i in d))):
             centre = plus(reference, d)
             if all(c in allowed for c, allowed in zip(centre, centres, strict=True)):
                 distance = ((patch_of(pilot, centre) - own) ** 2).sum()

@@ -47,6 +47,18 @@ std::vector<Index> offsets_within(const Index& radius) {
     return offsets;
 }
 
+// The same, the nearest first: of equally similar patches the near ones are taken, and of them all
+// the reference patch itself.
+std::vector<Index> nearest_first(const Index& radius) {
+    auto offsets = offsets_within(radius);
+    const auto squared = [](const Index& d) {
+        return d[0] * d[0] + d[1] * d[1] + d[2] * d[2] + d[3] * d[3];
+    };
+    std::stable_sort(offsets.begin(), offsets.end(),
+                     [&](const Index& a, const Index& b) { return squared(a) < squared(b); });
+    return offsets;
+}
+
 // What a thread works on, cut out of one piece of memory.
 struct Scratch {
     float* data;      // the stabilised data around the tile
@@ -79,7 +91,7 @@ class Round {
           const Execution& execution)
         : input_(input), place_(place), target_(target), pilot_(pilot), stabiliser_(stabiliser),
           parameters_(parameters), execution_(execution),
-          offsets_(offsets_within(parameters.search)), cells_(offsets_within(parameters.patch)) {}
+          offsets_(nearest_first(parameters.search)), cells_(offsets_within(parameters.patch)) {}
 
     Estimate run();
 
@@ -294,8 +306,8 @@ void Round::search_row(const Scratch& scratch, const Index& first, const Positio
     }
 }
 
-// The numbers of the `group` nearest offsets, in order of the offsets; of equally near ones the
-// first. Distances are not negative, so their bits are in their order.
+// The numbers of the `group` most similar patches, in order of the offsets; of equally similar ones
+// the first. Distances are not negative, so their bits are in their order.
 void Round::select(const float* distances, Keys& keys) const {
     keys.clear();
     for (std::size_t o = 0; o < offsets_.size(); ++o)

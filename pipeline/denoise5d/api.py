@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,7 @@ def denoise(
     gain: PerChannel | None = None,
     offset: PerChannel | None = None,
     read_noise: PerChannel | None = None,
+    method: Literal["ridge", "safir"] = "ridge",
     patch: tuple[int, int, int, int, int] | None = None,
     iterations: int | None = None,
     pvalue: float = 0.1,
@@ -49,6 +50,9 @@ def denoise(
     read_noise : float or sequence of float, optional
         Standard deviation of the camera's signal-independent noise in grey levels; half the gain
         unless given. It matters at a few photons only.
+    method : {"ridge", "safir"}
+        A SAFIR estimate refined by groups of similar patches, or the SAFIR estimate alone, which
+        is faster. `patch`, `iterations` and `pvalue` are those of SAFIR in both.
     patch : tuple of int, optional
         Radius of a patch in voxels along T, C, Z, Y, X.
     iterations : int, optional
@@ -86,6 +90,8 @@ def denoise(
     True
     """
     stack = _as_tczyx(image, axes)
+    if method not in ("ridge", "safir"):
+        raise RefusedError(f"method must be 'ridge' or 'safir', got {method!r}")
     _check_ranges(patch, iterations, pvalue, threads)
     models = _given_noise(stack.shape[1], sigma, gain, offset, read_noise)
     if models is None:
@@ -97,7 +103,9 @@ def denoise(
         core=Box.whole(shape),
         image_shape=shape,
         noise=models,
-        parameters=resolve_parameters(shape, patch=patch, iterations=iterations, pvalue=pvalue),
+        parameters=resolve_parameters(
+            shape, patch=patch, iterations=iterations, pvalue=pvalue, ridge=method == "ridge"
+        ),
         threads=threads or available_cpus(),
     )
     return _from_tczyx(result, axes)

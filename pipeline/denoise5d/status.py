@@ -104,18 +104,25 @@ class Tally:
         self.retried += record.attempts > 1
         self.last = max(entry.end, self.last or entry.end)
 
-    def rate(self, since: datetime | None = None) -> float | None:
-        """Return voxels a second: what one worker does, times the workers of the last blocks.
+    def rate(self, *, since: datetime | None = None, workers: int | None = None) -> float | None:
+        """Return voxels a second: what one worker does, times their number. None without blocks.
 
-        Pauses between two runs do not count. Blocks begun before `since` do so only as long as
-        there are no others: an earlier run may have had other workers.
+        Pauses between two runs do not count.
+
+        Parameters
+        ----------
+        since : datetime, optional
+            Blocks begun before it count only as long as there are no others: an earlier run may
+            have had other workers.
+        workers : int, optional
+            How many there are; otherwise as many as did the last blocks.
         """
         entries = [e for e in self._recent if since is None or e.start >= since]
         entries = entries or list(self._recent)
         seconds = sum(entry.seconds for entry in entries)
         if seconds == 0:
             return None
-        workers = len({entry.worker for entry in entries})
+        workers = workers or len({entry.worker for entry in entries})
         return workers * sum(entry.voxels for entry in entries) / seconds
 
 
@@ -146,7 +153,7 @@ def read_status(output: Path) -> Status:
         tally.add(record, grid[record.block].core.voxels)
     voxels = prod(grid.image_shape)
     state = _state(output, complete=tally.blocks == ledger.blocks, owner=owner)
-    rate = tally.rate(None if owner is None else datetime.fromisoformat(owner.since))
+    rate = tally.rate(since=None if owner is None else datetime.fromisoformat(owner.since))
     return Status(
         output=str(output),
         state=state,
