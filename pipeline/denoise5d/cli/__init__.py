@@ -73,7 +73,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once more: dask is leaving already
+        _leave_quietly()
         show_error("given up; a run goes on when the same command is given again")
         sys.exit(_GIVEN_UP)
     except OSError as error:
@@ -86,6 +86,13 @@ def main() -> None:
             "your YAML, and what `denoise5d doctor` prints."
         )
         sys.exit(_FAULT)
+
+
+def _leave_quietly() -> None:
+    """Keep the libraries from telling what they leave half done, also when interrupted again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.unraisablehook = lambda _: None
+    logging.disable()
 
 
 class _TerminalLog(logging.Handler):

@@ -30,7 +30,7 @@ Example:
 def demo(folder: Path) -> None:
     """Make a small noisy embryo and denoise it.
 
-    Half a minute on two processors. Leaves the images, the YAML and a picture (before, after,
+    About a minute on two processors. Leaves the images, the YAML and a picture (before, after,
     truth) in a folder; once more, it goes on with what it finds there.
     """
     files = DemoFiles(folder)

@@ -1,0 +1,171 @@
+"""``denoise5d plan``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import click
+
+from denoise5d.cli.console import number, say, shape, show_table, size, voxels
+from denoise5d.config import load_config
+from denoise5d.errors import PlanError
+from denoise5d.identity import fingerprint, given_noise
+from denoise5d.kernel import Ridge
+from denoise5d.ledger import check_fingerprint
+from denoise5d.machine import this_machine
+from denoise5d.noise import NoiseModel
+from denoise5d.prepare import Job, describe_input, ledger_path, open_input, prepare
+from denoise5d.store import free_bytes
+
+yaml_argument = click.argument(
+    "yaml", type=click.Path(dir_okay=False, path_type=Path), metavar="YAML"
+)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  denoise5d plan embryo.yaml
+  denoise5d plan --json embryo.yaml | jq .bytes_per_worker"""
+)
+@yaml_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(yaml: Path, as_json: bool) -> None:
+    """Say what a run would do; write nothing.
+
+    Blocks, memory, files and disk space. Exits with 2 where the YAML, the image, the memory, the
+    disk or an earlier run with other parameters would make `run` refuse. Works without the image
+    if the YAML gives input.shape and input.dtype.
+
+    \b
+    Keys of --json (lists are T, C, Z, Y, X; lengths in voxels):
+      input, output, dtype            paths; type of the output's voxels
+      noise                           a model for each channel; null: the run estimates it
+      patch, windows                  radii of patch and search, the latter one an iteration
+      ridge                           the refinement: patch, search, stride, group, rounds; or null
+      image_shape, block_shape, block_counts, largest_padded_shape, halo, exact_halo
+      blocks, workers, threads, rounds, redundancy
+      memory_factor, reserve_bytes, memory_bytes, bytes_per_worker
+      chunks, shards, files           of the output; shards null: none
+      output_bytes, free_bytes        needed at most, and free on its disk
+      begun                           whether an earlier run left blocks to go on with
+    """  # noqa: D301  \b is click's: do not wrap
+    show_plan(yaml, as_json=as_json)
+
+
+def show_plan(yaml: Path, *, as_json: bool = False, anew: bool = False) -> None:
+    """Print the plan of a YAML; raise RefusedError where a run would be refused."""
+    config = load_config(yaml)
+    job = prepare(config, describe_input(config), this_machine(), anew=anew)
+    free = free_bytes(config.output.path)
+    begun = ledger_path(config).exists() and not anew
+    if as_json:
+        say(json.dumps(_json(job, free, begun=begun), indent=2))
+    else:
+        show_table(f"Plan of {yaml}", _rows(job, free, begun=begun))
+    if not config.input.path.exists():  # planned for another machine
+        return
+    if begun:
+        check_fingerprint(ledger_path(config), fingerprint(job, open_input(config)))
+    elif free < job.output_bytes:
+        raise PlanError(
+            f"the disk of output.path {config.output.path} has {size(free)} free, and the output "
+            f"may need {size(job.output_bytes)} (uncompressed); make room, or choose another "
+            f"output.path"
+        )
+
+
+def noise_words(models: list[NoiseModel]) -> str:
+    """Write the noise of every channel."""
+
+    def one(model: NoiseModel) -> str:
+        if model.gain == 0:
+            return f"sigma {model.offset**0.5:.4g}"
+        return f"gain {model.gain:.4g}, offset {model.offset:.4g}"
+
+    return "; ".join(f"channel {c}: {one(model)}" for c, model in enumerate(models))
+
+
+def _given(job: Job) -> list[NoiseModel] | None:
+    return given_noise(job.config.noise, job.image.shape[1])
+
+
+def _json(job: Job, free: int, *, begun: bool) -> dict[str, Any]:
+    noise = _given(job)
+    return {
+        "input": str(job.config.input.path),
+        "output": str(job.config.output.path),
+        "dtype": job.dtype.name,
+        "noise": None if noise is None else [asdict(model) for model in noise],
+        "patch": list(job.parameters.patch),
+        "windows": [list(window) for window in job.parameters.windows],
+        "ridge": None if job.parameters.ridge is None else asdict(job.parameters.ridge),
+        **job.plan.to_json(),
+        "output_bytes": job.output_bytes,
+        "free_bytes": free,
+        "begun": begun,
+    }
+
+
+def _rows(job: Job, free: int, *, begun: bool) -> list[tuple[str, str]]:
+    grid, layout, noise = job.plan.grid, job.plan.layout, _given(job)
+    image = f"{shape(job.image.shape)}; {job.image.dtype}, {voxels(prod(job.image.shape))}"
+    halo = "exact" if job.plan.exact_halo else "APPROXIMATE: block edges may show"
+    space = f"up to {size(job.output_bytes)} needed, {size(free)} free"
+    short = "" if begun or free >= job.output_bytes else "  TOO LITTLE"
+    rows = [
+        ("input", str(job.config.input.path)),
+        ("image", image),
+        ("noise", "auto: the run estimates it" if noise is None else noise_words(noise)),
+        ("patch radius", f"{list(job.parameters.patch)}  (T, C, Z, Y, X)"),
+        ("search radius", _windows(job)),
+        ("refinement", _refinement(job.parameters.ridge)),
+        ("halo", f"{list(grid.halo)}, {halo}"),
+        ("block", f"{list(grid.block_shape)}, with halo up to {list(grid.largest_padded)}"),
+        ("blocks", f"{job.plan.blocks} in {number(job.plan.rounds, 'round')}"),
+        ("redundancy", f"{job.plan.redundancy:.3f}  (voxels read over voxels written)"),
+        *_machine_rows(job),
+        ("output", f"{job.config.output.path}  ({job.dtype})"),
+        ("chunks", str(list(layout.chunks))),
+        ("shards", "none: a file for each chunk" if layout.shards is None else _shards(layout)),
+        ("files", str(job.plan.files)),
+        ("disk", space + short),
+    ]
+    if begun:
+        rows.append(("earlier run", "has begun already: `denoise5d status` says how far it is"))
+    return rows
+
+
+def _machine_rows(job: Job) -> list[tuple[str, str]]:
+    plan, budget = job.plan, job.plan.budget
+    return [
+        ("workers", f"{budget.workers}, with {number(budget.threads, 'thread')} each"),
+        (
+            "memory a worker",
+            f"{size(plan.bytes_per_worker)} of {size(budget.memory_bytes)}: "
+            f"{budget.memory_factor:g} x {size(plan.padded_bytes)} (block with halo in float32) "
+            f"+ {size(budget.reserve_bytes)} reserve",
+        ),
+    ]
+
+
+def _windows(job: Job) -> str:
+    windows = ", ".join(str(list(window)) for window in job.parameters.windows)
+    return f"{windows}  ({number(len(job.parameters.windows), 'iteration')})"
+
+
+def _refinement(ridge: Ridge | None) -> str:
+    if ridge is None:
+        return "none: SAFIR alone"
+    return (
+        f"patch radius {list(ridge.patch)}, search {list(ridge.search)}, "
+        f"stride {list(ridge.stride)}, groups of {ridge.group}, {number(ridge.rounds, 'round')}"
+    )
+
+
+def _shards(layout: Any) -> str:
+    return str(list(layout.shards))
