@@ -11,6 +11,8 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
@@ -54,6 +56,23 @@ class _IgnoreInterrupts(WorkerPlugin):  # type: ignore[misc]
 
 
 @contextmanager
+def _started(**settings: Any) -> Iterator[LocalCluster]:
+    """Start the workers deaf to Ctrl-C, which would end them before their plugin is there.
+
+    They inherit that the signal is ignored; the driver is deaf for those seconds, too.
+    """
+    main = current_thread() is main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        cluster = LocalCluster(**settings)
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+    with cluster:
+        yield cluster
+
+
+@contextmanager
 def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Client]:
     """Start the workers of a plan on this machine and stop them at the end.
 
@@ -73,7 +92,7 @@ def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Clien
     with (
         dask.config.set(_SETTINGS if dashboard else _SETTINGS | _NO_PAGES),
         tempfile.TemporaryDirectory(prefix="denoise5d-") as scratch,
-        LocalCluster(
+        _started(
             n_workers=budget.workers,
             threads_per_worker=1,
             processes=True,

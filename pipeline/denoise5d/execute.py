@@ -81,16 +81,12 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
     """
     image = open_input(config)
     _check_target(config.output.path)
-    with OutputLock(lock_path(config)):
+    with OutputLock(lock_path(config)), _stop_on_signals() as stop:
         run = _begin(config, image, overwrite=overwrite)
         on_begin(run)
-        if run.ledger.done_count == run.ledger.blocks:
-            return run
-        with (
-            _stop_on_signals() as stop,
-            local_cluster(run.job.plan, dashboard=config.cluster.dashboard) as client,
-        ):
-            Dispatch(run, client, lambda: stop.signal is not None, on_block).work()
+        if run.ledger.done_count < run.ledger.blocks and stop.signal is None:
+            with local_cluster(run.job.plan, dashboard=config.cluster.dashboard) as client:
+                Dispatch(run, client, lambda: stop.signal is not None, on_block).work()
     _judge(run)
     return run
 
@@ -117,6 +113,7 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
         return _resume(job, image)
     noise = given_noise(config.noise, image.info.shape[1])
     if noise is None:
+        log.info("estimating the noise from a sample of the image")
         noise = [estimate.model for estimate in estimate_noise(image)]
     _check_space(job, job.output_bytes)
     identity = fingerprint(job, image)

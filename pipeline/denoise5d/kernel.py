@@ -231,7 +231,15 @@ def _compiled(parameters: Parameters) -> _kernel.Parameters:
 
 
 def reach(parameters: Parameters) -> Index:
-    """Return the exact halo: how far, TCZYX, the voxels lie that a voxel's value depends on."""
+    """Return the exact halo: how far, TCZYX, the voxels lie that a voxel's value depends on.
+
+    Examples
+    --------
+    >>> from denoise5d import reach, resolve_parameters
+    >>> patch = (0, 0, 0, 1, 1)
+    >>> reach(resolve_parameters((1, 1, 1, 512, 512), patch=patch, iterations=1, ridge=False))
+    (0, 0, 0, 3, 3)
+    """
     t, z, y, x = _kernel.reach(_compiled(parameters))
     return t, 0, z, y, x
 
@@ -247,9 +255,34 @@ def team_size(threads: int) -> int:
 
 
 def build_info() -> dict[str, Any]:
-    """Tell how the kernel was built and which instruction sets it may use here (best last)."""
+    """Tell how the kernel was built and which instruction sets it may use here (best last).
+
+    Returns
+    -------
+    dict
+        ``compiler``, ``build_type``, ``openmp`` (its version, None without), ``instruction_sets``
+        and ``instruction_set``, the one in use.
+
+    Raises
+    ------
+    RefusedError
+        If the environment asks for an instruction set that this machine does not have.
+
+    Examples
+    --------
+    >>> from denoise5d import build_info
+    >>> info = build_info()
+    >>> info["instruction_set"] in info["instruction_sets"]
+    True
+    """
     info = dict(_kernel.build_info())
-    info["instruction_set"] = os.environ.get(ISA_VARIABLE) or info["instruction_sets"][-1]
+    known = info["instruction_sets"]
+    info["instruction_set"] = os.environ.get(ISA_VARIABLE) or known[-1]
+    if info["instruction_set"] not in known:
+        raise RefusedError(
+            f"{ISA_VARIABLE} must be one of {', '.join(known)} on this machine, "
+            f"got {info['instruction_set']!r}; unset it to take the best"
+        )
     return info
 
 

@@ -21,6 +21,7 @@ from denoise5d.errors import InputError, OutputError, PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
 from denoise5d.kernel import (
     Parameters,
+    build_info,
     reach,
     resolve_parameters,
     resolve_ridge,
@@ -136,6 +137,7 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
     OutputError
         If the ledger of the earlier run is damaged.
     """
+    build_info()  # refuses an instruction set that is asked for and not there
     parameters = wanted_parameters(config.denoise, image.shape)
     budget = _budget(config, image, parameters, machine)
     ledger = ledger_path(config)
