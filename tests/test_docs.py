@@ -15,8 +15,14 @@ from denoise5d import errors
 from denoise5d.cli import cli
 from denoise5d.config import load_config
 from denoise5d.config.models import SECTIONS
-from denoise5d.kernel import ISA_VARIABLE, reach, resolve_parameters
+from denoise5d.kernel import (
+    ISA_VARIABLE,
+    reach,
+)
 from denoise5d.machine import Machine
+from denoise5d.parameters import (
+    resolve_parameters,
+)
 from denoise5d.prepare import GIB, describe_input, prepare
 
 ROOT = Path(__file__).parents[1]
@@ -224,9 +230,3 @@ def test_numbers_of_the_embryo(tmp_path: Path) -> None:
 
 def test_picture_is_small() -> None:
     assert (ROOT / "docs" / "demo.png").stat().st_size < 400_000
-
-
-@everywhere
-def test_documents_are_short(document: Path) -> None:
-    limits = {"README.md": 150, "architecture.md": 250, "algorithm.md": 200}
-    assert len(document.read_text().splitlines()) < limits.get(document.name, 150)

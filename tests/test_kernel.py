@@ -19,13 +19,15 @@ from denoise5d.errors import InputError, RefusedError
 from denoise5d.geometry import BlockGrid, Box, as_index
 from denoise5d.kernel import (
     ISA_VARIABLE,
+    scratch_bytes,
+)
+from denoise5d.noise import NoiseModel
+from denoise5d.parameters import (
     Parameters,
     Ridge,
     _chi_square_quantile,
     resolve_ridge,
-    scratch_bytes,
 )
-from denoise5d.noise import NoiseModel
 
 CAMERA = NoiseModel.poisson_gaussian(3.92, -388.0, 2.0)
 THRESHOLD = 12.0

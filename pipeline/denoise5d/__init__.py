@@ -1,7 +1,14 @@
 """Patch-based non-local denoising of 5-D microscopy images, block by block."""
 
 from denoise5d.api import denoise, estimate_noise
-from denoise5d.kernel import build_info, denoise_block, reach, resolve_parameters
+from denoise5d.kernel import (
+    build_info,
+    denoise_block,
+    reach,
+)
+from denoise5d.parameters import (
+    resolve_parameters,
+)
 
 __all__ = [
     "build_info",

@@ -11,9 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from denoise5d.errors import InputError, NoiseError, RefusedError
 from denoise5d.geometry import AXES, Box, as_index
-from denoise5d.kernel import denoise_block, resolve_parameters
+from denoise5d.kernel import (
+    denoise_block,
+)
 from denoise5d.machine import available_cpus
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
+from denoise5d.parameters import (
+    resolve_parameters,
+)
 
 PerChannel: TypeAlias = float | Sequence[float] | NDArray[Any]
 

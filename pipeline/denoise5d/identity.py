@@ -14,7 +14,9 @@ from typing import Any
 
 from denoise5d.config import NoiseConfig
 from denoise5d.errors import NoiseError, OutputError
-from denoise5d.kernel import ESTIMATOR_VERSION
+from denoise5d.kernel import (
+    ESTIMATOR_VERSION,
+)
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
 from denoise5d.prepare import Job, wanted_halo
 from denoise5d.store import Image

@@ -20,15 +20,17 @@ from denoise5d.config import Config, DenoiseConfig
 from denoise5d.errors import InputError, OutputError, PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
 from denoise5d.kernel import (
-    Parameters,
     build_info,
     reach,
-    resolve_parameters,
-    resolve_ridge,
     scratch_bytes,
 )
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
 from denoise5d.machine import Machine
+from denoise5d.parameters import (
+    Parameters,
+    resolve_parameters,
+    resolve_ridge,
+)
 from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
 from denoise5d.store import Description, Image, ImageInfo, open_image
 

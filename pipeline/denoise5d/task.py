@@ -21,9 +21,15 @@ from numpy.typing import NDArray
 
 from denoise5d.errors import OutputError
 from denoise5d.geometry import Block, Index
-from denoise5d.kernel import Parameters, denoise_block, team_size
+from denoise5d.kernel import (
+    denoise_block,
+    team_size,
+)
 from denoise5d.ledger import BlockRecord, StageSeconds
 from denoise5d.noise import NoiseModel
+from denoise5d.parameters import (
+    Parameters,
+)
 from denoise5d.store import (
     Image,
     Output,

@@ -11,7 +11,11 @@ from typing import Any
 import click
 
 from denoise5d.cli.console import number, say, show_table, size
-from denoise5d.kernel import ISA_VARIABLE, build_info, team_size
+from denoise5d.kernel import (
+    ISA_VARIABLE,
+    build_info,
+    team_size,
+)
 from denoise5d.machine import Machine, this_machine
 from denoise5d.report import can_draw
 from denoise5d.store import free_bytes

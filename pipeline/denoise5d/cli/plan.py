@@ -14,10 +14,12 @@ from denoise5d.cli.console import number, say, shape, show_table, size, voxels
 from denoise5d.config import load_config
 from denoise5d.errors import PlanError
 from denoise5d.identity import fingerprint, given_noise
-from denoise5d.kernel import Ridge
 from denoise5d.ledger import check_fingerprint
 from denoise5d.machine import this_machine
 from denoise5d.noise import NoiseModel
+from denoise5d.parameters import (
+    Ridge,
+)
 from denoise5d.prepare import Job, describe_input, ledger_path, open_input, prepare
 from denoise5d.store import free_bytes
 
