@@ -84,9 +84,9 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
     with OutputLock(lock_path(config)), _stop_on_signals() as stop:
         run = _begin(config, image, overwrite=overwrite)
         on_begin(run)
-        if run.ledger.done_count < run.ledger.blocks and stop.signal is None:
+        if run.ledger.done_count < run.ledger.blocks and not stop.requested:
             with local_cluster(run.job.plan, dashboard=config.cluster.dashboard) as client:
-                Dispatch(run, client, lambda: stop.signal is not None, on_block).work()
+                Dispatch(run, client, lambda: stop.requested, on_block).work()
     _judge(run)
     return run
 
@@ -179,17 +179,16 @@ class _Stop:
     """Whether a signal has asked to stop."""
 
     def __init__(self) -> None:
-        self.signal: str | None = None
+        self.requested = False
 
-    def request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Answer a signal: the first drains, the second gives up at once."""
-        if self.signal is not None:
+    def request(self, _number: int, _frame: FrameType | None) -> None:
+        """Answer a signal: the first drains, the second gives up at once.
+
+        Nothing is logged here: the signal may have come in the middle of a line.
+        """
+        if self.requested:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number).name
-        log.warning(
-            "%s: no new blocks; the ones in work are finished (once more to give them up)",
-            self.signal,
-        )
+        self.requested = True
 
 
 @contextmanager
