@@ -345,7 +345,7 @@ def test_impossible_blocks_are_refused(change, message):
 
 INTERRUPTED = """
 import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in a background job
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 import numpy as np
 from denoise5d import denoise
 image = np.random.default_rng(0).poisson(20, (4, 64, 512, 512)).astype(np.uint16)

@@ -127,10 +127,6 @@ class Dispatch:
                 self._on_block(self._run, record)
             if self._stopping() and not drained:
                 drained = True
-                log.warning(
-                    "stopping: no new blocks; the ones in work are finished "
-                    "(interrupt once more to give them up)"
-                )
                 self._cancel_waiting()
 
     def _next_ended(self) -> list[Future]:

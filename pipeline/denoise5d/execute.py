@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -47,6 +47,10 @@ from denoise5d.store import (
 __all__ = ["BlockDone", "Failure", "Run", "execute"]
 
 log = logging.getLogger(__name__)
+
+_STOPPING = (
+    "stopping: no new blocks; the ones in work are finished (interrupt once more to give them up)"
+)
 
 Begun = Callable[[Run], None]
 
@@ -182,13 +186,12 @@ class _Stop:
         self.requested = False
 
     def request(self, _number: int, _frame: FrameType | None) -> None:
-        """Answer a signal: the first drains, the second gives up at once.
-
-        Nothing is logged here: the signal may have come in the middle of a line.
-        """
+        """Answer a signal: the first drains, the second gives up at once."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        # From a thread, which waits for its turn: this may be the middle of a line being written.
+        Thread(target=log.warning, args=(_STOPPING,)).start()
 
 
 @contextmanager
