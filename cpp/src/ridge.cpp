@@ -3,14 +3,15 @@
 #include "denoise5d/tiling.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <cstdint>
 #include <limits>
 
 namespace denoise5d {
 namespace {
 
 constexpr Index kTile = {4, 8, 32, 64}; // reference patches' voxels that one thread does at a time
+
+// Where the pilot's deviations from the mean are below this variance, noise is all there is in it.
+constexpr float kFlat = 0.0F;
 
 std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -59,28 +60,67 @@ std::vector<Index> nearest_first(const Index& radius) {
     return offsets;
 }
 
-// What a thread works on, cut out of one piece of memory.
+// What a thread works on, cut out of one piece of memory. The first four are the voxels around a
+// tile, with kPatchRow floats more for rows of patches that are read and written eight at a time.
 struct Scratch {
-    float* data;      // the stabilised data around the tile
+    float* pilot;
+    float* data;      // stabilised
+    float* sums;      // of weight * estimate
+    float* totals;    // of the weights
     float* distances; // [reference of a row][offset]
     float* column_sums;
-    float* box_sums;
-    float* pilot; // of the group, see Group
+    float* columns; // of the group, see Group
     float* sides;
     float* matrix;
-    float* weights;
+    float* theta;
 };
 
-// The stabilised data around a tile.
-struct Surroundings {
+int lanes(std::ptrdiff_t n) {
+    return static_cast<int>(round_up(n, kLane));
+}
+
+struct Sizes {
+    std::size_t around = kPatchRow, offsets = 1, cells = 1, row = 0, references = 0;
+    std::size_t voxel_lanes = 0, patch_lanes = 0;
+
+    explicit Sizes(const RidgeParameters& p) {
+        const Index tile = tile_size(p);
+        std::size_t box = 1;
+        for (int a = 0; a < kAxes; ++a) {
+            box *= static_cast<std::size_t>(tile[a] + 2 * (p.search[a] + p.patch[a]));
+            offsets *= static_cast<std::size_t>(2 * p.search[a] + 1);
+            cells *= static_cast<std::size_t>(2 * p.patch[a] + 1);
+        }
+        around += box;
+        row = static_cast<std::size_t>(tile[3] + 2 * p.patch[3] + 2 * kLane);
+        references = static_cast<std::size_t>(tile[3] / p.stride[3] + 2);
+        // The last row of a patch is written as if it had eight voxels.
+        voxel_lanes = lanes(static_cast<std::ptrdiff_t>(cells) + kPatchRow - (2 * p.patch[3] + 1));
+        patch_lanes = lanes(p.group);
+    }
+    [[nodiscard]] std::size_t columns() const { // the estimates take their place
+        return patch_lanes * std::max(cells, voxel_lanes);
+    }
+    [[nodiscard]] std::size_t floats() const {
+        return 4 * around + references * offsets + row + columns() + patch_lanes * voxel_lanes +
+               2 * patch_lanes * patch_lanes;
+    }
+};
+
+// A tile at work: where its arrays lie in the image, and its lattice.
+struct Neighbourhood {
     Box box;
     Index strides;
-    const float* data;
+    std::vector<std::ptrdiff_t> lattice[kAxes];
+    std::vector<std::ptrdiff_t> shifts; // of the offsets in the arrays
+    std::vector<std::ptrdiff_t> planes; // of the rows of a patch, from its first voxel
+    Scratch scratch;
 
-    // Where x = 0 of a row would lie.
-    [[nodiscard]] const float* row(std::ptrdiff_t t, std::ptrdiff_t z, std::ptrdiff_t y) const {
-        return data + (t - box.start[0]) * strides[0] + (z - box.start[1]) * strides[1] +
-               (y - box.start[2]) * strides[2] - box.start[3];
+    // Where a voxel lies in the arrays.
+    [[nodiscard]] std::ptrdiff_t at(const Index& voxel) const {
+        std::ptrdiff_t sum = 0;
+        for (int a = 0; a < kAxes; ++a) sum += (voxel[a] - box.start[a]) * strides[a];
+        return sum;
     }
 };
 
@@ -90,26 +130,19 @@ class Round {
           const Stabiliser& stabiliser, const RidgeParameters& parameters,
           const Execution& execution)
         : input_(input), place_(place), target_(target), pilot_(pilot), stabiliser_(stabiliser),
-          parameters_(parameters), execution_(execution),
-          offsets_(nearest_first(parameters.search)), cells_(offsets_within(parameters.patch)) {}
+          parameters_(parameters), execution_(execution), sizes_(parameters),
+          offsets_(nearest_first(parameters.search)) {}
 
     Estimate run();
 
   private:
-    using Positions = std::vector<std::ptrdiff_t>;
-    using Keys = std::vector<std::uint64_t>;
-
     [[nodiscard]] std::vector<Box> tiles_of(int colour) const;
-    void add_tile(float* memory, const Box& tile);
-    void add_row(const Scratch& scratch, const Surroundings& data, const Index& first,
-                 const Positions& xs);
-    void search_row(const Scratch& scratch, const Index& first, const Positions& xs) const;
-    void select(const float* distances, Keys& keys) const;
-    void gather(const Surroundings& data, const Index& reference, const Keys& keys,
-                const Group& group, float mean) const;
-    void scatter(const Surroundings& data, const Index& reference, const Keys& keys,
-                 const Group& group, float mean);
-    [[nodiscard]] float mean_of(const Index& reference) const;
+    void do_tile(float* memory, const Box& tile);
+    [[nodiscard]] Neighbourhood surround(const Box& tile) const;
+    void load(const Neighbourhood& around) const;
+    void refine_row(const Neighbourhood& around, const Index& first) const;
+    void search_row(const Neighbourhood& around, const Index& first) const;
+    void add_up(const Neighbourhood& around);
     [[nodiscard]] Scratch carve(float* memory) const;
     void conclude();
 
@@ -120,56 +153,29 @@ class Round {
     const Stabiliser& stabiliser_;
     const RidgeParameters& parameters_;
     const Execution& execution_;
-    std::vector<Index> offsets_, cells_;
+    const Sizes sizes_;
+    std::vector<Index> offsets_;
     Estimate sums_;                    // of weight * estimate, then the result
     std::unique_ptr<float[]> weights_; // their sums
 };
 
-int lanes(std::ptrdiff_t n) {
-    return static_cast<int>(round_up(n, kLane));
-}
-
-struct Sizes {
-    std::size_t data = 1, offsets = 1, cells = 1, row = 0, references = 0;
-    int voxel_lanes = 0, patch_lanes = 0;
-
-    explicit Sizes(const RidgeParameters& p) {
-        const Index tile = tile_size(p);
-        for (int a = 0; a < kAxes; ++a) {
-            data *= static_cast<std::size_t>(tile[a] + 2 * (p.search[a] + p.patch[a]));
-            offsets *= static_cast<std::size_t>(2 * p.search[a] + 1);
-            cells *= static_cast<std::size_t>(2 * p.patch[a] + 1);
-        }
-        row = static_cast<std::size_t>(tile[3] + 2 * p.patch[3] + kLane);
-        references = static_cast<std::size_t>(tile[3] / p.stride[3] + 2);
-        voxel_lanes = lanes(static_cast<std::ptrdiff_t>(cells));
-        patch_lanes = lanes(p.group);
-    }
-    [[nodiscard]] std::size_t side() const {
-        return static_cast<std::size_t>(patch_lanes) * (voxel_lanes + patch_lanes);
-    }
-    [[nodiscard]] std::size_t floats() const {
-        return data + references * offsets + 2 * row + cells * patch_lanes + side() +
-               static_cast<std::size_t>(patch_lanes) * (patch_lanes + 1);
-    }
-};
-
 Scratch Round::carve(float* memory) const {
-    const Sizes sizes(parameters_);
     const auto take = [&memory](std::size_t n) {
         float* const begin = memory;
         memory += n;
         return begin;
     };
     Scratch scratch{};
-    scratch.data = take(sizes.data);
-    scratch.distances = take(sizes.references * sizes.offsets);
-    scratch.column_sums = take(sizes.row);
-    scratch.box_sums = take(sizes.row);
-    scratch.pilot = take(sizes.cells * sizes.patch_lanes);
-    scratch.sides = take(sizes.side());
-    scratch.matrix = take(static_cast<std::size_t>(sizes.patch_lanes) * sizes.patch_lanes);
-    scratch.weights = memory;
+    scratch.pilot = take(sizes_.around);
+    scratch.data = take(sizes_.around);
+    scratch.sums = take(sizes_.around);
+    scratch.totals = take(sizes_.around);
+    scratch.distances = take(sizes_.references * sizes_.offsets);
+    scratch.column_sums = take(sizes_.row);
+    scratch.columns = take(sizes_.columns());
+    scratch.sides = take(sizes_.patch_lanes * sizes_.voxel_lanes);
+    scratch.matrix = take(sizes_.patch_lanes * sizes_.patch_lanes);
+    scratch.theta = memory;
     return scratch;
 }
 
@@ -181,11 +187,10 @@ Estimate Round::run() {
     const auto voxels = static_cast<std::ptrdiff_t>(target_.voxels());
 #pragma omp parallel for num_threads(execution_.threads)
     for (std::ptrdiff_t i = 0; i < voxels; ++i) sums_.mean[i] = weights_[i] = 0;
-    const std::size_t floats = Sizes(parameters_).floats();
     for (int colour = 0; colour < 1 << kAxes; ++colour) {
         const auto tiles = tiles_of(colour);
-        for_each_index(std::ssize(tiles), floats, execution_,
-                       [&](float* memory, std::ptrdiff_t i) { add_tile(memory, tiles[i]); });
+        for_each_index(std::ssize(tiles), sizes_.floats(), execution_,
+                       [&](float* memory, std::ptrdiff_t i) { do_tile(memory, tiles[i]); });
     }
     conclude();
     return std::move(sums_);
@@ -221,189 +226,159 @@ std::vector<Box> Round::tiles_of(int colour) const {
     return tiles;
 }
 
-void Round::add_tile(float* memory, const Box& tile) {
-    Box around;
-    Positions lattice[kAxes];
-    for (int a = 0; a < kAxes; ++a) {
-        const auto patch = parameters_.patch[a];
-        const auto margin = parameters_.search[a] + patch;
-        around.start[a] = std::max(pilot_.box.start[a], tile.start[a] - margin);
-        around.stop[a] = std::min(pilot_.box.stop[a], tile.stop[a] + margin);
-        // Patches lie inside what there is: the image, or with an approximate halo less.
-        const auto from = std::max(tile.start[a], pilot_.box.start[a] + patch);
-        const auto to = std::min(tile.stop[a], pilot_.box.stop[a] - patch);
-        lattice[a] = references(patch, parameters_.stride[a], place_.image_shape[a], from, to);
-        if (lattice[a].empty()) return;
-    }
-    const Scratch scratch = carve(memory);
-    load_stabilised(input_, place_, around, {}, stabiliser_, *execution_.loops, scratch.data);
-    const Surroundings data{around, contiguous_strides(around.shape()), scratch.data};
-    for (const auto t : lattice[0])
-        for (const auto z : lattice[1])
-            for (const auto y : lattice[2])
-                add_row(scratch, data, {t, z, y, lattice[3].front()}, lattice[3]);
+void Round::do_tile(float* memory, const Box& tile) {
+    Neighbourhood around = surround(tile);
+    for (const auto& axis : around.lattice)
+        if (axis.empty()) return;
+    around.scratch = carve(memory);
+    load(around);
+    for (const auto t : around.lattice[0])
+        for (const auto z : around.lattice[1])
+            for (const auto y : around.lattice[2])
+                refine_row(around, {t, z, y, around.lattice[3].front()});
+    add_up(around);
 }
 
-void Round::add_row(const Scratch& scratch, const Surroundings& data, const Index& first,
-                    const Positions& xs) {
-    search_row(scratch, first, xs);
-    const Sizes sizes(parameters_);
+Neighbourhood Round::surround(const Box& tile) const {
+    Neighbourhood around{};
+    const auto& p = parameters_.patch;
+    for (int a = 0; a < kAxes; ++a) {
+        const auto margin = parameters_.search[a] + p[a];
+        around.box.start[a] = std::max(pilot_.box.start[a], tile.start[a] - margin);
+        around.box.stop[a] = std::min(pilot_.box.stop[a], tile.stop[a] + margin);
+        // Patches lie inside what there is: the image, or with an approximate halo less.
+        const auto from = std::max(tile.start[a], pilot_.box.start[a] + p[a]);
+        const auto to = std::min(tile.stop[a], pilot_.box.stop[a] - p[a]);
+        around.lattice[a] =
+            references(p[a], parameters_.stride[a], place_.image_shape[a], from, to);
+    }
+    around.strides = contiguous_strides(around.box.shape());
+    const auto& s = around.strides;
+    for (const Index& d : offsets_)
+        around.shifts.push_back(d[0] * s[0] + d[1] * s[1] + d[2] * s[2] + d[3]);
+    for (std::ptrdiff_t t = 0; t <= 2 * p[0]; ++t)
+        for (std::ptrdiff_t z = 0; z <= 2 * p[1]; ++z)
+            for (std::ptrdiff_t y = 0; y <= 2 * p[2]; ++y)
+                around.planes.push_back(t * s[0] + z * s[1] + y * s[2]);
+    return around;
+}
+
+// Calls `row(begin, from)` for every row along x of `part` of the box of `around`: where it begins
+// in the image, and in the arrays.
+template <class Row>
+void for_each_row(const Neighbourhood& around, const Box& part, const Row& row) {
+    for (auto t = part.start[0]; t < part.stop[0]; ++t)
+        for (auto z = part.start[1]; z < part.stop[1]; ++z)
+            for (auto y = part.start[2]; y < part.stop[2]; ++y) {
+                const Index begin = {t, z, y, part.start[3]};
+                row(begin, around.at(begin));
+            }
+}
+
+void Round::load(const Neighbourhood& around) const {
+    const Scratch& scratch = around.scratch;
+    const auto voxels = around.box.voxels();
+    load_stabilised(input_, place_, around.box, {}, stabiliser_, *execution_.loops, scratch.data);
+    for_each_row(around, around.box, [&](const Index& begin, std::ptrdiff_t at) {
+        const float* from = pilot_.mean.get() + pilot_.at(begin[0], begin[1], begin[2]) + begin[3];
+        std::copy_n(from, around.box.shape()[3], scratch.pilot + at);
+    });
+    std::fill_n(scratch.pilot + voxels, kPatchRow, 0.0F);
+    std::fill_n(scratch.data + voxels, kPatchRow, 0.0F);
+    std::fill_n(scratch.sums, voxels + kPatchRow, 0.0F);
+    std::fill_n(scratch.totals, voxels + kPatchRow, 0.0F);
+}
+
+// The groups of the reference patches (first.t, first.z, first.y, x) for all x of the lattice.
+void Round::refine_row(const Neighbourhood& around, const Index& first) const {
+    search_row(around, first);
+    const auto& p = parameters_.patch;
+    const Scratch& scratch = around.scratch;
+    const Loops& loops = *execution_.loops;
+    std::vector<int> chosen(offsets_.size());
     Group group{};
-    group.voxels = static_cast<int>(sizes.cells);
-    group.voxel_lanes = sizes.voxel_lanes;
-    group.patch_lanes = sizes.patch_lanes;
-    group.pilot = scratch.pilot;
+    group.rows = static_cast<int>(around.planes.size());
+    group.width = static_cast<int>(2 * p[3] + 1);
+    group.voxel_lanes = static_cast<int>(sizes_.voxel_lanes);
+    group.patch_lanes = static_cast<int>(sizes_.patch_lanes);
+    group.planes = around.planes.data();
+    group.shifts = around.shifts.data();
+    group.chosen = chosen.data();
+    group.columns = scratch.columns;
     group.sides = scratch.sides;
     group.matrix = scratch.matrix;
-    group.weights = scratch.weights;
-    Keys keys;
-    for (std::size_t i = 0; i < xs.size(); ++i) {
-        const Index reference = {first[0], first[1], first[2], xs[i]};
-        select(scratch.distances + i * sizes.offsets, keys);
-        group.patches = static_cast<int>(keys.size());
-        const float mean = mean_of(reference);
-        gather(data, reference, keys, group, mean);
-        execution_.loops->solve_group(group);
-        scatter(data, reference, keys, group, mean);
+    group.theta = scratch.theta;
+    group.flat = kFlat * static_cast<float>(sizes_.cells);
+    const float* distances = scratch.distances;
+    for (const auto x : around.lattice[3]) {
+        const auto corner =
+            around.at({first[0] - p[0], first[1] - p[1], first[2] - p[2], x - p[3]});
+        group.pilot = scratch.pilot + corner;
+        group.data = scratch.data + corner;
+        group.sums = scratch.sums + corner;
+        group.totals = scratch.totals + corner;
+        group.patches = loops.select_least(distances, static_cast<int>(offsets_.size()),
+                                           static_cast<int>(parameters_.group), chosen.data());
+        group.farthest = 0;
+        for (int j = 0; j < group.patches; ++j)
+            group.farthest = std::max(group.farthest, distances[chosen[j]]);
+        loops.estimate_group(group);
+        distances += offsets_.size();
     }
 }
 
 // distances[reference][offset] for the references (first.t, first.z, first.y, xs); infinite where
 // the patch would leave what there is.
-void Round::search_row(const Scratch& scratch, const Index& first, const Positions& xs) const {
+void Round::search_row(const Neighbourhood& around, const Index& first) const {
     const auto& p = parameters_.patch;
-    const Sizes sizes(parameters_);
-    std::vector<std::ptrdiff_t> planes;
-    for (auto t = -p[0]; t <= p[0]; ++t)
-        for (auto z = -p[1]; z <= p[1]; ++z)
-            for (auto y = -p[2]; y <= p[2]; ++y)
-                planes.push_back(t * pilot_.strides[0] + z * pilot_.strides[1] +
-                                 y * pilot_.strides[2]);
-    const float* const row = pilot_.mean.get() + pilot_.at(first[0], first[1], first[2]);
+    const auto& xs = around.lattice[3];
+    const Box& box = around.box;
+    float* const distances = around.scratch.distances;
+    std::fill_n(distances, xs.size() * offsets_.size(), std::numeric_limits<float>::infinity());
+    std::vector<int> columns;
+    for (const auto x : xs) columns.push_back(static_cast<int>(x - xs.front()));
+    SearchRow row{};
+    row.planes = around.planes.data();
+    row.rows = static_cast<int>(around.planes.size());
+    row.width = static_cast<int>(2 * p[3] + 1);
+    row.column_sums = around.scratch.column_sums;
+    row.stride = std::ssize(offsets_);
     for (std::size_t o = 0; o < offsets_.size(); ++o) {
         const Index& d = offsets_[o];
         bool inside = true;
         for (int a = 0; a < 3; ++a)
-            inside = inside && first[a] + d[a] - p[a] >= pilot_.box.start[a] &&
-                     first[a] + d[a] + p[a] < pilot_.box.stop[a];
-        const auto begin = std::max(xs.front() - p[3], pilot_.box.start[3] - d[3]);
-        const auto end = std::min(xs.back() + p[3] + 1, pilot_.box.stop[3] - d[3]);
-        inside = inside && end - begin >= 2 * p[3] + 1;
-        if (inside) {
-            const auto shift = d[0] * pilot_.strides[0] + d[1] * pilot_.strides[1] +
-                               d[2] * pilot_.strides[2] + d[3];
-            execution_.loops->patch_distances(
-                {row + begin, row + begin + shift, planes.data(), static_cast<int>(planes.size()),
-                 static_cast<int>(2 * p[3] + 1), static_cast<int>(end - begin), scratch.column_sums,
-                 scratch.box_sums});
+            inside = inside && first[a] + d[a] - p[a] >= box.start[a] &&
+                     first[a] + d[a] + p[a] < box.stop[a];
+        const auto fits = [&](std::ptrdiff_t x) {
+            return x + d[3] - p[3] >= box.start[3] && x + d[3] + p[3] < box.stop[3];
+        };
+        const auto begin = std::find_if(xs.begin(), xs.end(), fits);
+        const auto end = std::find_if_not(begin, xs.end(), fits);
+        if (!inside || begin == end) continue;
+        const auto i = begin - xs.begin();
+        row.here = around.scratch.pilot +
+                   around.at({first[0] - p[0], first[1] - p[1], first[2] - p[2], *begin - p[3]});
+        row.there = row.here + around.shifts[o];
+        row.count = static_cast<int>(*(end - 1) - *begin) + row.width;
+        row.references = static_cast<int>(end - begin);
+        row.at = columns.data() + i;
+        row.first = columns[static_cast<std::size_t>(i)];
+        row.distances = distances + i * row.stride + static_cast<std::ptrdiff_t>(o);
+        execution_.loops->patch_distances(row);
+    }
+}
+
+// Adds a tile's sums to those of the round.
+void Round::add_up(const Neighbourhood& around) {
+    const Box part = grown(around.box, {}, target_);
+    const auto length = part.stop[3] - part.start[3];
+    for_each_row(around, part, [&](const Index& begin, std::ptrdiff_t from) {
+        const auto to = sums_.at(begin[0], begin[1], begin[2]) + begin[3];
+        for (std::ptrdiff_t x = 0; x < length; ++x) {
+            sums_.mean[to + x] += around.scratch.sums[from + x];
+            weights_[to + x] += around.scratch.totals[from + x];
         }
-        for (std::size_t i = 0; i < xs.size(); ++i) {
-            const bool here = inside && xs[i] - p[3] >= begin && xs[i] + p[3] < end;
-            scratch.distances[i * sizes.offsets + o] = here
-                                                           ? scratch.box_sums[xs[i] - p[3] - begin]
-                                                           : std::numeric_limits<float>::infinity();
-        }
-    }
-}
-
-// The numbers of the `group` most similar patches, in order of the offsets; of equally similar ones
-// the first. Distances are not negative, so their bits are in their order.
-void Round::select(const float* distances, Keys& keys) const {
-    keys.clear();
-    for (std::size_t o = 0; o < offsets_.size(); ++o)
-        if (distances[o] < std::numeric_limits<float>::infinity())
-            keys.push_back(std::uint64_t{std::bit_cast<std::uint32_t>(distances[o])} << 32 | o);
-    const auto most = static_cast<std::ptrdiff_t>(parameters_.group);
-    if (std::ssize(keys) > most) {
-        std::nth_element(keys.begin(), keys.begin() + most, keys.end());
-        keys.resize(static_cast<std::size_t>(most));
-    }
-    for (auto& key : keys) key &= 0xffffffffU;
-    std::sort(keys.begin(), keys.end());
-}
-
-float Round::mean_of(const Index& reference) const {
-    float sum = 0;
-    for (const Index& k : cells_)
-        sum +=
-            pilot_.mean[pilot_.at(reference[0] + k[0], reference[1] + k[1], reference[2] + k[2]) +
-                        reference[3] + k[3]];
-    return sum / static_cast<float>(cells_.size());
-}
-
-// Calls `row(t, z, y, i)` for the rows of the patch at `centre`, i counting its voxels.
-template <class Row> void for_each_row(const Index& centre, const Index& patch, const Row& row) {
-    std::ptrdiff_t i = 0;
-    for (auto t = centre[0] - patch[0]; t <= centre[0] + patch[0]; ++t)
-        for (auto z = centre[1] - patch[1]; z <= centre[1] + patch[1]; ++z)
-            for (auto y = centre[2] - patch[2]; y <= centre[2] + patch[2]; ++y) {
-                row(t, z, y, i);
-                i += 2 * patch[3] + 1;
-            }
-}
-
-Index plus(const Index& a, const Index& b) {
-    return {a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]};
-}
-
-// The group's patches: of the pilot a column each, of the data a row each, with the identity
-// beside.
-void Round::gather(const Surroundings& data, const Index& reference, const Keys& keys,
-                   const Group& group, float mean) const {
-    const auto length = 2 * parameters_.patch[3] + 1;
-    const auto width = group.voxel_lanes + group.patch_lanes;
-    for (int j = 0; j < group.patch_lanes; ++j) {
-        float* row = group.sides + j * width;
-        std::fill(row + (j < group.patches ? group.voxels : 0), row + width, 0.0F);
-        row[group.voxel_lanes + j] = 1;
-    }
-    if (group.patches < group.patch_lanes)
-        std::fill_n(group.pilot, group.voxels * group.patch_lanes, 0.0F);
-    for (int j = 0; j < group.patches; ++j) {
-        const Index centre = plus(reference, offsets_[keys[static_cast<std::size_t>(j)]]);
-        const auto x = centre[3] - parameters_.patch[3];
-        for_each_row(centre, parameters_.patch, [&](auto t, auto z, auto y, auto voxel) {
-            const float* pilot = pilot_.mean.get() + pilot_.at(t, z, y) + x;
-            const float* raw = data.row(t, z, y) + x;
-            float* column = group.pilot + voxel * group.patch_lanes + j;
-            float* side = group.sides + j * width + voxel;
-            for (std::ptrdiff_t i = 0; i < length; ++i, column += group.patch_lanes) {
-                *column = pilot[i] - mean;
-                side[i] = raw[i] - mean;
-            }
-        });
-    }
-}
-
-// Adds the group's estimates, data - n * solution, to the sums of the voxels that they belong to.
-void Round::scatter(const Surroundings& data, const Index& reference, const Keys& keys,
-                    const Group& group, float mean) {
-    const auto width = group.voxel_lanes + group.patch_lanes;
-    const auto voxels = static_cast<float>(group.voxels);
-    const auto inside = [this](std::ptrdiff_t i, int a) {
-        return i >= target_.start[a] && i < target_.stop[a];
-    };
-    for (int j = 0; j < group.patches; ++j) {
-        const Index centre = plus(reference, offsets_[keys[static_cast<std::size_t>(j)]]);
-        const auto x = centre[3] - parameters_.patch[3];
-        const auto begin = std::max(x, target_.start[3]) - x;
-        const auto end = std::min(centre[3] + parameters_.patch[3] + 1, target_.stop[3]) - x;
-        const float weight = group.weights[j];
-        for_each_row(centre, parameters_.patch, [&](auto t, auto z, auto y, auto voxel) {
-            if (!inside(t, 0) || !inside(z, 1) || !inside(y, 2)) return;
-            const float* const raw = data.row(t, z, y) + x;
-            const float* const solution = group.sides + j * width + voxel;
-            float* const sum = sums_.mean.get() + sums_.at(t, z, y) + x;
-            float* const total = weights_.get() + sums_.at(t, z, y) + x;
-            // The three arrays never overlap: without saying so every voxel is read anew.
-#pragma GCC ivdep
-            for (auto i = begin; i < end; ++i) {
-                const float estimate = mean + ((raw[i] - mean) - voxels * solution[i]);
-                sum[i] += weight * estimate;
-                total[i] += weight;
-            }
-        });
-    }
+    });
 }
 
 // Sums to means; a voxel that no patch has reached (approximate halos only) keeps the pilot.

@@ -1,66 +1,138 @@
 // The inner loops of the ridge stage; compiled like loops.cpp, under the same rules.
 //
-// Sums run over 16 lanes whatever the instruction set: what is one vector to AVX-512 are two or
+// Sums run over fixed lanes whatever the instruction set: what is one vector to AVX-512 are two or
 // four to the others, and every lane gets the same bits.
 #include "denoise5d/tile.hpp"
+#include "vectors.hpp"
 
 namespace denoise5d::DENOISE5D_ISA {
 
 void patch_distances(const SearchRow& row);
-void solve_group(const Group& group);
+void estimate_group(const Group& group);
+int select_least(const float* distances, int count, int most, int* chosen);
 
 namespace {
 
-using Size = std::ptrdiff_t;
-#if defined(__AVX512F__)
-constexpr int kNative = 16;
-#elif defined(__AVX__)
-constexpr int kNative = 8;
-#else
-constexpr int kNative = 4;
-#endif
-using Native [[gnu::vector_size(kNative * sizeof(float))]] = float;
-using Unaligned
-    [[gnu::vector_size(kNative * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] =
+using Eight [[gnu::vector_size(kPatchRow * sizeof(float))]] = float; // a row of a patch
+using UnalignedEight
+    [[gnu::vector_size(kPatchRow * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] =
         float;
-constexpr int kParts = kLane / kNative; // registers for 16 floats
+constexpr int kRows = 8 / kParts; // rows of 16 floats that are summed up in 8 registers
 
-inline Native load(const float* from) {
-    return *reinterpret_cast<const Unaligned*>(from);
+inline Eight load_row(const float* from) {
+    return *reinterpret_cast<const UnalignedEight*>(from);
 }
-inline void store(const Native& values, float* to) {
-    *reinterpret_cast<Unaligned*>(to) = values;
+inline void store_row(const Eight& values, float* to) {
+    *reinterpret_cast<UnalignedEight*>(to) = values;
 }
 
-// matrix = pilot^T pilot + voxels * I, by adding up a voxel's contribution to a few rows at a time.
-// Only the columns from the diagonal on are right.
-void gram(const Group& group) {
-    constexpr int kRows = kLane / 8;
-    const int lanes = group.patch_lanes;
+// 1 for the lanes that belong to a row of the patch: rows are read and written eight at a time.
+inline Eight row_mask(int width) {
+    Eight mask{};
+    for (int i = 0; i < kPatchRow; ++i) mask[i] = i < width ? 1.0F : 0.0F;
+    return mask;
+}
+
+float sum_of(const Eight& lanes) {
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+float mean_of(const Group& group, const float* patch) {
+    const Eight mask = row_mask(group.width);
+    Eight sum{};
+    for (int r = 0; r < group.rows; ++r) sum = sum + mask * load_row(patch + group.planes[r]);
+    return sum_of(sum) / static_cast<float>(group.rows * group.width);
+}
+
+// The sum of squared deviations from `mean`.
+float energy_of(const Group& group, const float* patch, float mean) {
+    const Eight mask = row_mask(group.width);
+    Eight sum{};
+    for (int r = 0; r < group.rows; ++r) {
+        const Eight deviation = mask * (load_row(patch + group.planes[r]) - mean);
+        sum = sum + deviation * deviation;
+    }
+    return sum_of(sum);
+}
+
+// Swaps rows and columns.
+inline void transpose(Eight (&rows)[kPatchRow]) {
+    Eight a[kPatchRow], b[kPatchRow];
+    for (int i = 0; i < kPatchRow; i += 2) {
+        a[i] = __builtin_shufflevector(rows[i], rows[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        a[i + 1] = __builtin_shufflevector(rows[i], rows[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+    for (int i = 0; i < kPatchRow; i += i % 2 == 0 ? 1 : 3) {
+        b[i] = __builtin_shufflevector(a[i], a[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        b[i + 2] = __builtin_shufflevector(a[i], a[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    for (int i = 0; i < kPatchRow / 2; ++i) {
+        rows[i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        rows[i + 4] = __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+// The pilot's patches, a column each; beyond the last one zeros.
+[[gnu::noinline]] void gather_columns(const Group& group, float mean) {
+    for (int j = 0; j < group.patch_lanes; j += kPatchRow) {
+        const float* patches[kPatchRow];
+        Eight there{};
+        for (int i = 0; i < kPatchRow; ++i) {
+            const bool found = j + i < group.patches;
+            patches[i] = group.pilot + (found ? group.shifts[group.chosen[j + i]] : 0);
+            there[i] = found ? 1.0F : 0.0F;
+        }
+        for (int r = 0; r < group.rows; ++r) {
+            Eight rows[kPatchRow];
+            for (int i = 0; i < kPatchRow; ++i)
+                rows[i] = load_row(patches[i] + group.planes[r]) - mean;
+            transpose(rows);
+            float* column = group.columns + Size{r} * group.width * group.patch_lanes + j;
+            for (int i = 0; i < group.width; ++i, column += group.patch_lanes)
+                store_row(rows[i] * there, column);
+        }
+    }
+}
+
+// The patches of the data, a row each.
+[[gnu::noinline]] void gather_rows(const Group& group, float mean) {
+    const int voxels = group.rows * group.width;
+    for (int j = 0; j < group.patches; ++j) {
+        const float* patch = group.data + group.shifts[group.chosen[j]];
+        float* side = group.sides + Size{j} * group.voxel_lanes;
+        for (int r = 0; r < group.rows; ++r) // what is too much is overwritten by the next row
+            store_row(load_row(patch + group.planes[r]) - mean, side + r * group.width);
+        for (int i = voxels; i < group.voxel_lanes; ++i) side[i] = 0;
+    }
+}
+
+// matrix = columns^T columns + voxels * I, by adding up a voxel's contribution to a few rows at a
+// time. Only the columns from the diagonal on are right.
+[[gnu::noinline]] void gram(const Group& group) {
+    const int lanes = group.patch_lanes, voxels = group.rows * group.width;
     for (int i = 0; i < lanes; i += kRows) {
         for (int block = i / kLane * kLane; block < lanes; block += kLane) {
             Native sum[kRows][kParts] = {};
-            const float* column = group.pilot + block;
-            const float* row = group.pilot + i;
-            for (int v = 0; v < group.voxels; ++v, column += lanes, row += lanes) {
+            const float* column = group.columns + block;
+            const float* row = group.columns + i;
+            for (int v = 0; v < voxels; ++v, column += lanes, row += lanes) {
+#pragma GCC unroll 8
+                for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-                for (int b = 0; b < kParts; ++b) {
-                    const Native values = load(column + b * kNative);
-#pragma GCC unroll 4
-                    for (int r = 0; r < kRows; ++r) sum[r][b] = sum[r][b] + row[r] * values;
-                }
+                    for (int b = 0; b < kParts; ++b)
+                        sum[r][b] = sum[r][b] + row[r] * load(column + b * kNative);
             }
             for (int r = 0; r < kRows; ++r)
                 for (int b = 0; b < kParts; ++b)
                     store(sum[r][b], group.matrix + Size{i + r} * lanes + block + b * kNative);
         }
     }
-    for (int i = 0; i < lanes; ++i)
-        group.matrix[Size{i} * lanes + i] += static_cast<float>(group.voxels);
+    for (int i = 0; i < lanes; ++i) group.matrix[Size{i} * lanes + i] += static_cast<float>(voxels);
 }
 
 // The Cholesky factor: matrix = U^T U, U in the upper triangle, its diagonal inverted.
-void factor(const Group& group) {
+[[gnu::noinline]] void factor(const Group& group) {
     const int lanes = group.patch_lanes;
     for (int j = 0; j < lanes; ++j) {
         float* pivot = group.matrix + Size{j} * lanes;
@@ -77,45 +149,133 @@ void factor(const Group& group) {
     }
 }
 
-// sides[i] = (sides[i] - sum of scales[j] * sides[j]) * inverse over from <= j < to, for `Count`
-// registers of its columns.
+// inverse[i] = (inverse[i] - sum of scales[j] * inverse[j]) * pivot over from <= j < to, for
+// `Count` registers of its columns.
 template <int Count>
-inline void solve_row(float* sides, Size stride, int i, int from, int to, const float* scales,
-                      Size scale_stride, float inverse) {
+inline void solve_row(float* inverse, Size stride, int i, int from, int to, const float* scales,
+                      Size scale_stride, float pivot) {
     Native sum[Count];
 #pragma GCC unroll 8
-    for (int b = 0; b < Count; ++b) sum[b] = load(sides + i * stride + b * kNative);
+    for (int b = 0; b < Count; ++b) sum[b] = load(inverse + i * stride + b * kNative);
     for (int j = from; j < to; ++j) {
         const float scale = scales[j * scale_stride];
-        const float* row = sides + j * stride;
+        const float* row = inverse + j * stride;
 #pragma GCC unroll 8
         for (int b = 0; b < Count; ++b) sum[b] = sum[b] - scale * load(row + b * kNative);
     }
 #pragma GCC unroll 8
-    for (int b = 0; b < Count; ++b) store(sum[b] * inverse, sides + i * stride + b * kNative);
+    for (int b = 0; b < Count; ++b) store(sum[b] * pivot, inverse + i * stride + b * kNative);
 }
 
-// The substitution with U^T from the top down, then with U from the bottom up.
-template <int Count> void substitute(const Group& group, int column) {
+// The inverse of U^T U, `Count` registers of its columns: the substitution in the identity with
+// U^T from the top down, then with U from the bottom up. Above `column` the first one meets zeros.
+template <int Count> void invert(const Group& group, int column) {
     const int lanes = group.patch_lanes;
-    const Size stride = group.voxel_lanes + lanes;
     const float* const matrix = group.matrix;
-    float* const sides = group.sides + column;
-    for (int i = 0; i < lanes; ++i)
-        solve_row<Count>(sides, stride, i, 0, i, matrix + i, lanes, matrix[Size{i} * lanes + i]);
+    float* const inverse = group.theta + column;
+    for (int i = column; i < lanes; ++i)
+        solve_row<Count>(inverse, lanes, i, column, i, matrix + i, lanes,
+                         matrix[Size{i} * lanes + i]);
     for (int i = lanes - 1; i >= 0; --i)
-        solve_row<Count>(sides, stride, i, i + 1, lanes, matrix + Size{i} * lanes, 1,
+        solve_row<Count>(inverse, lanes, i, i + 1, lanes, matrix + Size{i} * lanes, 1,
                          matrix[Size{i} * lanes + i]);
 }
 
-// The sum of n squares, 16 at a time and those in a fixed order; n is a multiple of 16.
+// theta = I - voxels * (U^T U)^-1, which is symmetric.
+[[gnu::noinline]] void solve(const Group& group) {
+    const int lanes = group.patch_lanes;
+    for (int i = 0; i < lanes * lanes; ++i) group.theta[i] = 0;
+    for (int i = 0; i < lanes; ++i) group.theta[Size{i} * lanes + i] = 1;
+    constexpr int kWide = 2 * kParts;
+    int column = 0;
+    for (; column + kWide * kNative <= lanes; column += kWide * kNative)
+        invert<kWide>(group, column);
+    for (; column < lanes; column += kLane) invert<kParts>(group, column);
+    const auto voxels = static_cast<float>(group.rows * group.width);
+    for (int i = 0; i < lanes; ++i)
+        for (int j = 0; j < lanes; ++j) {
+            float& value = group.theta[Size{i} * lanes + j];
+            value = (i == j ? 1.0F : 0.0F) - voxels * value;
+        }
+}
+
+// estimates = theta * sides, a few rows of 16 floats at a time. They take the columns' place.
+[[gnu::noinline]] void multiply(const Group& group) {
+    const int lanes = group.patch_lanes;
+    for (int j = 0; j < group.patches; j += kRows) {
+        for (int block = 0; block < group.voxel_lanes; block += kLane) {
+            Native sum[kRows][kParts] = {};
+            const float* side = group.sides + block;
+            const float* factors = group.theta + j;
+            for (int i = 0; i < group.patches; ++i, side += group.voxel_lanes, factors += lanes) {
+#pragma GCC unroll 8
+                for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+                    for (int b = 0; b < kParts; ++b)
+                        sum[r][b] = sum[r][b] + factors[r] * load(side + b * kNative);
+            }
+            for (int r = 0; r < kRows; ++r)
+                for (int b = 0; b < kParts; ++b)
+                    store(sum[r][b],
+                          group.columns + Size{j + r} * group.voxel_lanes + block + b * kNative);
+        }
+    }
+}
+
+// The sum of n squares, in 8 lanes; n is a multiple of 8.
 float squared_norm(const float* values, int n) {
-    float sums[kLane] = {};
-    for (int block = 0; block < n; block += kLane)
-        for (int i = 0; i < kLane; ++i) sums[i] = sums[i] + values[block + i] * values[block + i];
-    for (int half = kLane / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
-    return sums[0];
+    Eight sum{};
+    for (int i = 0; i < n; i += kPatchRow) {
+        const Eight value = load_row(values + i);
+        sum = sum + value * value;
+    }
+    return sum_of(sum);
+}
+
+// Adds the group's estimates to the sums of the voxels that they belong to.
+[[gnu::noinline]] void scatter(const Group& group, float mean) {
+    const Eight mask = row_mask(group.width);
+    const float floor = 1.0F / static_cast<float>(group.patches);
+    for (int j = 0; j < group.patches; ++j) {
+        const float norm =
+            squared_norm(group.theta + Size{j} * group.patch_lanes, group.patch_lanes);
+        const Eight weight = mask * (1.0F / (norm + floor));
+        const float* estimate = group.columns + Size{j} * group.voxel_lanes;
+        const Size shift = group.shifts[group.chosen[j]];
+        for (int r = 0; r < group.rows; ++r) {
+            const Size at = shift + group.planes[r];
+            const Eight values = load_row(estimate + r * group.width) + mean;
+            store_row(load_row(group.sums + at) + weight * values, group.sums + at);
+            store_row(load_row(group.totals + at) + weight, group.totals + at);
+        }
+    }
+}
+
+// The same for Theta = 0.
+[[gnu::noinline]] void scatter_mean(const Group& group, float mean) {
+    const Eight weight = row_mask(group.width) * static_cast<float>(group.patches);
+    const Eight values = weight * mean;
+    for (int j = 0; j < group.patches; ++j) {
+        const Size shift = group.shifts[group.chosen[j]];
+        for (int r = 0; r < group.rows; ++r) {
+            const Size at = shift + group.planes[r];
+            store_row(load_row(group.sums + at) + values, group.sums + at);
+            store_row(load_row(group.totals + at) + weight, group.totals + at);
+        }
+    }
+}
+
+int count_below(const float* values, int count, float limit) {
+    int below = 0;
+#pragma omp simd reduction(+ : below)
+    for (int i = 0; i < count; ++i) below += values[i] < limit ? 1 : 0;
+    return below;
+}
+
+float from_bits(unsigned bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 } // namespace
@@ -135,29 +295,55 @@ void patch_distances(const SearchRow& row) {
         }
         for (int b = 0; b < kAtOnce; ++b) store(sum[b], row.column_sums + x + b * kNative);
     }
-    for (int x = 0; x + row.width <= row.count; ++x) {
-        float sum = row.column_sums[x];
-        for (int k = 1; k < row.width; ++k) sum = sum + row.column_sums[x + k];
-        row.box_sums[x] = sum;
+    float* out = row.distances;
+    for (int i = 0; i < row.references; ++i, out += row.stride) {
+        const float* columns = row.column_sums + (row.at[i] - row.first);
+        float sum = columns[0];
+        for (int k = 1; k < row.width; ++k) sum = sum + columns[k];
+        *out = sum;
     }
 }
 
-void solve_group(const Group& group) {
-    const int lanes = group.patch_lanes, width = group.voxel_lanes + lanes;
+// Distances are not negative, so that their bits are in their order: the largest limit that fewer
+// than `most` of them lie below is found bit by bit.
+int select_least(const float* distances, int count, int most, int* chosen) {
+    constexpr unsigned kInfinity = 0x7f800000U;
+    unsigned limit = 0;
+    int ties = most; // how many are taken of those at the limit
+    if (count_below(distances, count, from_bits(kInfinity)) <= most) {
+        limit = kInfinity;
+        ties = 0;
+    } else {
+        for (unsigned bit = 1U << 30; bit > 0; bit /= 2) {
+            const int below = count_below(distances, count, from_bits(limit | bit));
+            if (below > most) continue;
+            limit |= bit;
+            ties = most - below;
+            if (ties == 0) break;
+        }
+    }
+    const float value = from_bits(limit);
+    int n = 0;
+    for (int i = 0; i < count; ++i) {
+        const bool tie = distances[i] == value && ties > 0;
+        ties -= tie ? 1 : 0;
+        if (distances[i] < value || tie) chosen[n++] = i;
+    }
+    return n;
+}
+
+void estimate_group(const Group& group) {
+    const float* reference = group.pilot;
+    const float mean = mean_of(group, reference);
+    if (group.farthest <= group.flat && energy_of(group, reference, mean) <= group.flat)
+        return scatter_mean(group, mean);
+    gather_columns(group, mean);
+    gather_rows(group, mean);
     gram(group);
     factor(group);
-    constexpr int kWide = 8; // registers; with a factor and a product they all fit
-    int column = 0;
-    for (; column + kWide * kNative <= width; column += kWide * kNative)
-        substitute<kWide>(group, column);
-    for (; column < width; column += kLane) substitute<kParts>(group, column);
-    const auto voxels = static_cast<float>(group.voxels);
-    const float floor = 1.0F / static_cast<float>(group.patches);
-    for (int j = 0; j < group.patches; ++j) {
-        float* inverse = group.sides + Size{j} * width + group.voxel_lanes; // row of Theta below
-        for (int i = 0; i < lanes; ++i) inverse[i] = (i == j ? 1.0F : 0.0F) - voxels * inverse[i];
-        group.weights[j] = 1.0F / (squared_norm(inverse, lanes) + floor);
-    }
+    solve(group);
+    multiply(group);
+    scatter(group, mean);
 }
 
 } // namespace denoise5d::DENOISE5D_ISA

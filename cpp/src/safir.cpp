@@ -57,6 +57,8 @@ class Iteration {
     [[nodiscard]] bool all_stopped(const Box& box) const;
     void keep(const Box& box, Estimate& next) const;
     void conclude(const Tile& tile, const Box& box, Estimate& next) const;
+    void conclude_row(const Tile& tile, std::ptrdiff_t sums, const Index& row, const Box& box,
+                      Estimate& next) const;
     [[nodiscard]] std::ptrdiff_t bounds_at(std::ptrdiff_t t, std::ptrdiff_t z,
                                            std::ptrdiff_t y) const;
 
@@ -65,6 +67,12 @@ class Iteration {
     const Stabiliser& stabiliser_;
     const SafirParameters& parameters_;
     const Execution& execution_;
+
+    [[nodiscard]] TileWork work() const {
+        return {window_, parameters_.patch, previous_ ? 3 : 1, variance_wanted() ? 3 : 2};
+    }
+    // One iteration alone needs none: nobody looks at it afterwards.
+    [[nodiscard]] bool variance_wanted() const { return parameters_.windows.size() > 1; }
 
     Index window_{};
     const Estimate* previous_ = nullptr;
@@ -111,7 +119,7 @@ void Iteration::load_guide(const Tile& tile, const Box& box, float* mean, float*
 void Iteration::begin_tile(Tile& tile, const Box& box, float* scratch) const {
     const Box& held = previous_ ? previous_->box : place_.padded;
     Index margin{};
-    std::ptrdiff_t local = 1, core = 1, boxed = 1, votes = 1;
+    std::ptrdiff_t local = 1;
     for (int a = 0; a < kAxes; ++a) {
         const auto p = parameters_.patch[a], w = window_[a], n = box.stop[a] - box.start[a];
         margin[a] = w + 2 * p;
@@ -123,9 +131,6 @@ void Iteration::begin_tile(Tile& tile, const Box& box, float* scratch) const {
         tile.low[a] = static_cast<int>(std::max(held.start[a] - box.start[a], -margin[a]));
         tile.high[a] = static_cast<int>(std::min(held.stop[a] - box.start[a], n + margin[a]));
         local *= n + 2 * margin[a];
-        core *= n;
-        boxed *= n + w + (a < 2 ? 4 : 2) * p;
-        votes *= n + w + (a < 2 ? 2 : 0) * p;
     }
     const auto take = [&scratch](std::ptrdiff_t n) {
         float* const begin = scratch;
@@ -144,16 +149,18 @@ void Iteration::begin_tile(Tile& tile, const Box& box, float* scratch) const {
         tile.precision = precision;
     }
     tile.slope = 1.0F / (kWidth * parameters_.threshold);
-    tile.shift = kFlat / kWidth;
-    tile.weight_sum = take(core);
-    tile.value_sum = take(core);
-    tile.square_sum = take(core);
-    std::fill(tile.weight_sum, tile.weight_sum + 3 * core, 0.0F);
-    tile.boxed = take(boxed);
-    tile.votes = take(votes);
-    const auto cells = tile.size[3] + window_[3] + 4 * parameters_.patch[3];
-    tile.row = take(cells);
-    tile.plane = scratch;
+    tile.top = 1.0F + kFlat / kWidth;
+    const auto plane = (tile.size[2] + 2 * margin[2]) * (tile.size[3] + 2 * margin[3]);
+    const auto sums = tile.size[0] * tile.size[1] * plane;
+    tile.weight_sum = take(sums);
+    tile.value_sum = take(sums);
+    tile.square_sum = variance_wanted() ? take(sums) : nullptr;
+    std::fill(tile.weight_sum, scratch, 0.0F);
+    tile.plane = take(plane);
+    tile.summed = take(plane);
+    const auto kept = kept_planes(box.shape(), work());
+    tile.distances = take(kept * plane);
+    tile.votes = scratch;
 }
 
 bool Iteration::all_stopped(const Box& box) const {
@@ -181,41 +188,55 @@ void Iteration::keep(const Box& box, Estimate& next) const {
 }
 
 void Iteration::conclude(const Tile& tile, const Box& box, Estimate& next) const {
-    std::ptrdiff_t i = 0;
+    const std::ptrdiff_t pitch = tile.size[3] + 2 * tile.margin[3];
+    const std::ptrdiff_t rows = tile.size[2] + 2 * tile.margin[2];
     for (auto t = box.start[0]; t < box.stop[0]; ++t)
         for (auto z = box.start[1]; z < box.stop[1]; ++z)
             for (auto y = box.start[2]; y < box.stop[2]; ++y) {
-                const auto to = next.at(t, z, y), bound = bounds_at(t, z, y);
-                const auto from = previous_ ? previous_->at(t, z, y) : 0;
-                for (auto x = box.start[3]; x < box.stop[3]; ++x, ++i) {
-                    const float mean = tile.value_sum[i] / tile.weight_sum[i];
-                    const float variance =
-                        tile.square_sum[i] / (tile.weight_sum[i] * tile.weight_sum[i]);
-                    float below = kRho * std::sqrt(variance), above = below;
-                    if (previous_) {
-                        const float before = previous_->mean[from + x];
-                        const float step = mean - before;
-                        const float old_below = bounds_->below[bound + x] * kBoundUnit;
-                        const float old_above = bounds_->above[bound + x] * kBoundUnit;
-                        const bool inside = -old_below <= step && step <= old_above;
-                        const auto old = previous_->variance[from + x];
-                        if (!inside || pack_variance(variance) >= old) {
-                            next.mean[to + x] = before;
-                            next.variance[to + x] = old;
-                            if (!inside) bounds_->below[bound + x] = bounds_->above[bound + x] = 0;
-                            continue;
-                        }
-                        below = std::min(below, old_below + step);
-                        above = std::min(above, old_above - step);
+                const auto plane = (t - box.start[0]) * tile.size[1] + (z - box.start[1]);
+                const auto from =
+                    (plane * rows + (y - box.start[2]) + tile.margin[2]) * pitch + tile.margin[3];
+                if (variance_wanted())
+                    conclude_row(tile, from - box.start[3], {t, z, y, 0}, box, next);
+                else
+                    for (auto x = box.start[3]; x < box.stop[3]; ++x) {
+                        const auto i = from + x - box.start[3];
+                        next.mean[next.at(t, z, y) + x] = tile.value_sum[i] / tile.weight_sum[i];
                     }
-                    next.mean[to + x] = mean;
-                    next.variance[to + x] = pack_variance(variance);
-                    if (bounds_->below) {
-                        bounds_->below[bound + x] = pack_bound(below);
-                        bounds_->above[bound + x] = pack_bound(above);
-                    }
-                }
             }
+}
+
+// The row of `box` at (row.t, row.z, row.y); x = 0 of it would lie at `sums` in the tile's sums.
+void Iteration::conclude_row(const Tile& tile, std::ptrdiff_t sums, const Index& row,
+                             const Box& box, Estimate& next) const {
+    const auto to = next.at(row[0], row[1], row[2]), bound = bounds_at(row[0], row[1], row[2]);
+    const auto from = previous_ ? previous_->at(row[0], row[1], row[2]) : 0;
+    for (auto x = box.start[3]; x < box.stop[3]; ++x) {
+        const auto i = sums + x;
+        const float mean = tile.value_sum[i] / tile.weight_sum[i];
+        const float variance = tile.square_sum[i] / (tile.weight_sum[i] * tile.weight_sum[i]);
+        float below = kRho * std::sqrt(variance), above = below;
+        if (previous_) {
+            const float before = previous_->mean[from + x];
+            const float step = mean - before;
+            const float old_below = bounds_->below[bound + x] * kBoundUnit;
+            const float old_above = bounds_->above[bound + x] * kBoundUnit;
+            const bool inside = -old_below <= step && step <= old_above;
+            const auto old = previous_->variance[from + x];
+            if (!inside || pack_variance(variance) >= old) {
+                next.mean[to + x] = before;
+                next.variance[to + x] = old;
+                if (!inside) bounds_->below[bound + x] = bounds_->above[bound + x] = 0;
+                continue;
+            }
+            below = std::min(below, old_below + step);
+            above = std::min(above, old_above - step);
+        }
+        next.mean[to + x] = mean;
+        next.variance[to + x] = pack_variance(variance);
+        bounds_->below[bound + x] = pack_bound(below);
+        bounds_->above[bound + x] = pack_bound(above);
+    }
 }
 
 Estimate Iteration::run(const Box& region, const Index& window, const Estimate* previous,
@@ -226,9 +247,9 @@ Estimate Iteration::run(const Box& region, const Index& window, const Estimate* 
     bounds_box_ = bounds_box;
     Estimate next{region, contiguous_strides(region.shape()),
                   uninitialised<float>(region.voxels() + kLane),
-                  uninitialised<std::uint16_t>(region.voxels())};
-    const Index size = choose_tile(region.shape(), window, parameters_.patch, execution_.threads);
-    for_each_tile(region, size, tile_floats(size, window, parameters_.patch), execution_,
+                  variance_wanted() ? uninitialised<std::uint16_t>(region.voxels()) : nullptr};
+    const Index size = choose_tile(region.shape(), work(), execution_.threads);
+    for_each_tile(region, size, tile_floats(size, work()), execution_,
                   [&](float* scratch, const Box& box) {
                       if (all_stopped(box)) return keep(box, next);
                       Tile tile{};
@@ -266,9 +287,10 @@ void load_stabilised(const Input& input, const BlockPlace& place, const Box& box
 
 std::size_t safir_floats(const SafirParameters& safir, const Index& shape) {
     std::size_t most = 0;
-    for (const auto& window : safir.windows)
-        most = std::max(
-            most, tile_floats(choose_tile(shape, window, safir.patch, 1), window, safir.patch));
+    for (const auto& window : safir.windows) {
+        const TileWork work{window, safir.patch, safir.windows.size() > 1 ? 3 : 1, 3};
+        most = std::max(most, tile_floats(choose_tile(shape, work, 1), work));
+    }
     return most;
 }
 

@@ -21,14 +21,15 @@ std::ptrdiff_t ceil_div(std::ptrdiff_t a, std::ptrdiff_t b) {
 }
 
 // Work per voxel of a tile: how much larger its patch sums are than itself, on average.
-double overhead(const Index& size, const Index& window, const Index& patch) {
+double overhead(const Index& size, const TileWork& work) {
     double factor = 1;
     for (int a = 0; a < kAxes; ++a) {
-        const auto n = static_cast<double>(size[a]);
-        factor *=
-            (n + 0.5 * static_cast<double>(window[a]) + 3.0 * static_cast<double>(patch[a])) / n;
+        const auto n = static_cast<double>(size[a]), patch = static_cast<double>(work.patch[a]);
+        const auto window = static_cast<double>(work.window[a]);
+        // Along x whole lines are summed, their margin too.
+        factor *= 1 + (a == 3 ? 2 * window + 4 * patch : 0.5 * window + 3 * patch) / n;
     }
-    return factor * (1 + 16.0 / static_cast<double>(size[3])); // loops over short rows are slower
+    return factor;
 }
 
 // Time lost because the last round of tiles leaves threads without work.
@@ -72,24 +73,20 @@ class Poll {
 
 } // namespace
 
-std::size_t tile_floats(const Index& size, const Index& window, const Index& patch) {
-    std::size_t local = 1, core = 1, boxed = 1, votes = 1;
-    for (int a = 0; a < kAxes; ++a) {
-        const auto grow = [&](std::ptrdiff_t patches, std::ptrdiff_t windows) {
-            return static_cast<std::size_t>(size[a] + patches * patch[a] + windows * window[a]);
-        };
-        const int in_plane = a >= 2 ? 2 : 0; // summed over the patch in y and x already
-        local *= grow(4, 2);
-        core *= grow(0, 0);
-        boxed *= grow(4 - in_plane, 1);
-        votes *= grow(2 - in_plane, 1);
-    }
-    const auto rows = static_cast<std::size_t>(size[2] + window[2] + 4 * patch[2]);
-    const auto cells = static_cast<std::size_t>(size[3] + window[3] + 4 * patch[3]);
-    return 3 * local + 3 * core + boxed + votes + (rows + 1) * cells;
+std::ptrdiff_t kept_planes(const Index& size, const TileWork& work) {
+    const auto& p = work.patch;
+    if (p[0] == 0) return 2 * p[1] + 1;
+    return (2 * p[0] + 1) * (size[1] + work.window[1] + 4 * p[1]);
 }
 
-Index choose_tile(const Index& shape, const Index& window, const Index& patch, int threads) {
+std::size_t tile_floats(const Index& size, const TileWork& work) {
+    const auto lines = [&](int a) { return size[a] + 2 * (work.window[a] + 2 * work.patch[a]); };
+    const auto planes = work.guides * lines(0) * lines(1) + work.sums * size[0] * size[1] + 2 +
+                        2 * kept_planes(size, work);
+    return static_cast<std::size_t>(planes * lines(2) * lines(3));
+}
+
+Index choose_tile(const Index& shape, const TileWork& work, int threads) {
     Index best{};
     double least = 0;
     for (std::ptrdiff_t t = 1; t <= 16; t *= 2)
@@ -99,10 +96,9 @@ Index choose_tile(const Index& shape, const Index& window, const Index& patch, i
                     Index size = {t, z, y, x};
                     for (int a = 0; a < kAxes; ++a) // cut the axis into equal parts
                         size[a] = ceil_div(shape[a], ceil_div(shape[a], size[a]));
-                    const bool fits = tile_floats(size, window, patch) * 4 <= kScratchBytes;
+                    const bool fits = tile_floats(size, work) * 4 <= kScratchBytes;
                     if (!fits && best[0] != 0) continue; // the smallest one is always allowed
-                    const double cost =
-                        overhead(size, window, patch) * imbalance(shape, size, threads);
+                    const double cost = overhead(size, work) * imbalance(shape, size, threads);
                     if (best[0] == 0 || cost < least) {
                         best = size;
                         least = cost;

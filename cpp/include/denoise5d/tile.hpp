@@ -20,46 +20,67 @@ struct Tile {
     const float* precision; // its 1 / variance; null where the variance is 1 everywhere
     const float* data;      // the stabilised data: these are averaged
 
-    float slope; // weight = max(0, 1 - max(0, slope * Q - shift))^8
-    float shift;
+    float slope; // weight = clamp(top - slope * Q, 0, 1)^8
+    float top;
 
-    float* weight_sum; // size voxels each: sum of w, of w * data, of w^2
+    // Sums of w, of w * data, of w^2 (null: not wanted) for the planes of the tile, each with its
+    // margin in y and x.
+    float* weight_sum;
     float* value_sum;
     float* square_sum;
 
-    float* row; // scratch, see scratch_floats
+    // Scratch: planes of y and x with their margin.
     float* plane;
-    float* boxed;
+    float* summed;
+    float* distances; // `kept_planes` each
     float* votes;
 };
+
+inline constexpr int kLane = 16;
+
+// Rows of patches are read and written so many voxels at a time; none may be longer.
+inline constexpr int kPatchRow = 8;
 
 // A row of reference patches and one offset: where their patches lie in the pilot, and where the
 // squared distances go.
 struct SearchRow {
-    const float* here;            // the pilot at the first voxel of the first row of the patches
+    const float* here;            // the pilot at the first voxel of the first patch
     const float* there;           // the same, moved by the offset
     const std::ptrdiff_t* planes; // where each of the patch's rows begins, from `here`
     int rows;                     // rows of a patch: its height times its depth times its duration
     int width;                    // voxels of a patch along x
     int count;                    // voxels of a row that are needed
-    float* column_sums;           // count floats of scratch
-    float* box_sums;              // count - width + 1 squared distances, one for each voxel along x
+    int references;               // patches
+    const int* at;                // where they begin along x, counted from
+    int first;                    // that of `here`
+    float* column_sums;           // count floats of scratch, rounded up to vectors
+    float* distances;             // the squared distance of each reference,
+    std::ptrdiff_t stride;        // so far apart
 };
 
-// A group of similar patches, laid out for the solver; lanes are multiples of kLane.
+// A group of similar patches and what it takes to estimate them; lanes are multiples of kLane.
 struct Group {
-    int voxels;      // n: voxels of a patch
-    int patches;     // k: patches found
+    int rows, width; // of a patch: n = rows * width voxels
+    int patches;     // k
     int voxel_lanes; // n and k rounded up
     int patch_lanes;
-    float* pilot;   // X: [voxels][patch_lanes], zero from `patches` on
-    float* sides;   // [patch_lanes][voxel_lanes + patch_lanes]: on entry the data Y^T and the
-                    // identity; on return (X^T X + n I)^-1 Y^T, and in place of the identity Theta
-    float* matrix;  // [patch_lanes][patch_lanes] of scratch
-    float* weights; // [patch_lanes], on return
-};
+    const std::ptrdiff_t* planes; // where each of a patch's rows begins, from its first voxel
+    const std::ptrdiff_t* shifts; // from the reference patch to each candidate
+    const int* chosen;            // the candidates that make the group
+    float farthest;               // their largest squared distance
+    float flat;                   // squared deviations up to this are noise: Theta is 0
 
-inline constexpr int kLane = 16;
+    const float* pilot; // at the first voxel of the reference patch
+    const float* data;
+    float* sums; // estimates are added here, weighted
+    float* totals;
+
+    // Scratch.
+    float* columns; // X: [n][patch_lanes], then the estimates: [patch_lanes][voxel_lanes]
+    float* sides;   // Y^T: [patch_lanes][voxel_lanes]
+    float* matrix;  // [patch_lanes][patch_lanes]
+    float* theta;   // the same
+};
 
 // The functions that exist once for each instruction set.
 struct Loops {
@@ -67,7 +88,10 @@ struct Loops {
     // Adds the votes of all pairs of patches in the window to the tile's sums.
     void (*vote)(const Tile&);
     void (*patch_distances)(const SearchRow&);
-    void (*solve_group)(const Group&);
+    // The numbers of the `most` least distances, or of all that are finite, in their order; of
+    // equal ones the first. Returns how many there are.
+    int (*select_least)(const float* distances, int count, int most, int* chosen);
+    void (*estimate_group)(const Group&);
     // row = max(0, row * scale + offset) under the root, times `factor`.
     void (*stabilise)(float* row, std::ptrdiff_t n, float scale, float offset, float factor);
 };
