@@ -15,6 +15,7 @@ from scipy import stats
 RHO = 3.0
 FLAT, WIDTH = 0.9, 4.0
 VARIANCE_FLOOR = 0.03
+FLAT_VARIANCE = 0.03
 
 
 def mirror(index: int, n: int) -> int:
@@ -122,6 +123,13 @@ def ridge(data, pilot, patch_radius, search, stride, group):
                 candidates.append((distance, number, centre))
         nearest = sorted(candidates)[:group]
         mean = own.mean()
+        flat = FLAT_VARIANCE * len(cells)
+        if nearest[-1][0] <= flat and ((own - mean) ** 2).sum() <= flat:
+            for _, _, centre in nearest:  # noise is all there is: Theta is 0
+                for cell in cells:
+                    sums[plus(centre, cell)] += len(nearest) * mean
+                    weights[plus(centre, cell)] += len(nearest)
+            continue
         X = np.array([patch_of(pilot, c) - mean for _, _, c in nearest]).T
         Y = np.array([patch_of(data, c) - mean for _, _, c in nearest]).T
         n, k = X.shape

@@ -17,7 +17,7 @@ from denoise5d.errors import ConfigError
 PATHS = "input: {path: a.zarr}\noutput: {path: b.zarr}\n"
 
 
-STANDARD = RidgeConfig(search=None, group=32, stride=None, rounds=1)
+STANDARD = RidgeConfig(search=None, group=None, stride=None, rounds=1)
 
 
 def load(folder: Path, text: str | bytes) -> Config:

@@ -26,7 +26,7 @@ def complaints(folder: Path, text: str | bytes) -> list[str]:
 FIVE = "must have five entries (T, C, Z, Y, X)"
 LIST_OF_FIVE = "a list of five whole numbers (T, C, Z, Y, X)"
 GIVE_HALO = "write for example exact or [0, 0, 2, 10, 10]"
-GIVE_STRIDE = "write for example auto or [1, 1, 2, 4, 4]"
+GIVE_STRIDE = "write for example auto or [1, 1, 3, 5, 5]"
 GIVE_GAIN = "write for example 3.92 or [3.92, 4.1]"
 
 ADDED = [  # below PATHS; the whole line that is expected
@@ -120,9 +120,9 @@ ADDED = [  # below PATHS; the whole line that is expected
     ("denoise: {ridge: {stride: 3}}", f"3: denoise.ridge.stride: must be auto or {LIST_OF_FIVE}, "
      f"got 3; {GIVE_STRIDE}"),
     ("denoise: {ridge: {group: 1}}", "3: denoise.ridge.group: must be at least 2, got 1; "
-     "write for example 32"),
+     "write for example auto or 48"),
     ("denoise: {ridge: {group: 257}}", "3: denoise.ridge.group: must be at most 256, got 257; "
-     "write for example 32"),
+     "write for example auto or 48"),
     ("denoise: {ridge: {rounds: 0}}", "3: denoise.ridge.rounds: must be at least 1, got 0; "
      "write for example 1"),
     ("denoise: {ridge: {rounds: 5}}", "3: denoise.ridge.rounds: must be at most 4, got 5; "

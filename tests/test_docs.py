@@ -182,7 +182,10 @@ def test_constants_of_the_estimator() -> None:
 def test_cells_of_the_refinement() -> None:
     source = (ROOT / "cpp" / "src" / "ridge.cpp").read_text()
     (tile,) = re.findall(r"constexpr Index kTile = \{(.+?)\};", source)
-    assert f"[{tile}] voxels (T, Z, Y, X)" in (ROOT / "docs" / "algorithm.md").read_text()
+    text = (ROOT / "docs" / "algorithm.md").read_text()
+    assert f"[{tile}] voxels (T, Z, Y, X)" in text
+    (flat,) = re.findall(r"constexpr float kFlatVariance = ([\d.]+)F;", source)
+    assert f"variance of at most {float(flat):g} (" in text
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,7 @@ def test_cells_of_the_refinement() -> None:
     [
         ("T and Z", (9, 1, 40, 90, 90)),
         ("Z", (1, 1, 40, 90, 90)),
-        ("T", (9, 1, 1, 90, 90)),
+        ("T", (40, 1, 1, 90, 90)),
         ("one plane", (1, 1, 1, 90, 90)),
     ],
 )
@@ -201,9 +204,9 @@ def test_tables_of_defaults(name: str, shape: tuple[int, int, int, int, int]) ->
     assert f"| {name} | {list(safir.patch)} | {windows} | {list(reach(safir))} |" in text
     ridge = both.ridge
     assert ridge is not None
-    numbers = [ridge.patch, ridge.search, ridge.stride, reach(both)]
-    assert f"| {name} | {' | '.join(str(list(five)) for five in numbers)} |" in text
-    assert f"in groups of {ridge.group} patches, {ridge.rounds} round:" in text
+    row = [list(ridge.patch), list(ridge.search), list(ridge.stride), ridge.group]
+    assert f"| {name} | {' | '.join(map(str, [*row, list(reach(both))]))} |" in text
+    assert f"The refinement, {ridge.rounds} round:" in text
 
 
 def test_numbers_of_the_embryo(tmp_path: Path) -> None:

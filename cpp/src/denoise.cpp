@@ -69,6 +69,8 @@ void check_parameters(const Parameters& parameters, const Index& image) {
             require(window[a] >= 0 && window[a] <= 64, "a window radius must be 0 to 64");
         if (ridge.rounds == 0) continue;
         require(ridge.patch[a] >= 0 && ridge.patch[a] <= 8, "a patch radius must be 0 to 8");
+        require(a < 3 || 2 * ridge.patch[a] + 1 <= kPatchRow,
+                "a patch of the refinement must not be longer than 8 voxels along x");
         require(2 * ridge.patch[a] < image[a], "a patch must fit into the image");
         require(ridge.search[a] >= 0 && ridge.search[a] <= 64, "a search radius must be 0 to 64");
         require(ridge.stride[a] >= 1 && ridge.stride[a] <= 2 * ridge.patch[a] + 1,

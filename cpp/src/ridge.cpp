@@ -11,7 +11,7 @@ namespace {
 constexpr Index kTile = {4, 8, 32, 64}; // reference patches' voxels that one thread does at a time
 
 // Where the pilot's deviations from the mean are below this variance, noise is all there is in it.
-constexpr float kFlat = 0.0F;
+constexpr float kFlatVariance = 0.03F;
 
 std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -308,7 +308,7 @@ void Round::refine_row(const Neighbourhood& around, const Index& first) const {
     group.sides = scratch.sides;
     group.matrix = scratch.matrix;
     group.theta = scratch.theta;
-    group.flat = kFlat * static_cast<float>(sizes_.cells);
+    group.flat = kFlatVariance * static_cast<float>(sizes_.cells);
     const float* distances = scratch.distances;
     for (const auto x : around.lattice[3]) {
         const auto corner =

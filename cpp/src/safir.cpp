@@ -156,7 +156,7 @@ void Iteration::begin_tile(Tile& tile, const Box& box, float* scratch) const {
     tile.value_sum = take(sums);
     tile.square_sum = variance_wanted() ? take(sums) : nullptr;
     std::fill(tile.weight_sum, scratch, 0.0F);
-    tile.plane = take(plane);
+    tile.plane = take(plane + kLane); // the weights are made in whole vectors
     tile.summed = take(plane);
     const auto kept = kept_planes(box.shape(), work());
     tile.distances = take(kept * plane);

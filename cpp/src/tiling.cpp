@@ -83,7 +83,7 @@ std::size_t tile_floats(const Index& size, const TileWork& work) {
     const auto lines = [&](int a) { return size[a] + 2 * (work.window[a] + 2 * work.patch[a]); };
     const auto planes = work.guides * lines(0) * lines(1) + work.sums * size[0] * size[1] + 2 +
                         2 * kept_planes(size, work);
-    return static_cast<std::size_t>(planes * lines(2) * lines(3));
+    return static_cast<std::size_t>(planes * lines(2) * lines(3) + kLane);
 }
 
 Index choose_tile(const Index& shape, const TileWork& work, int threads) {

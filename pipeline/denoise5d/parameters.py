@@ -76,7 +76,7 @@ def resolve_parameters(
     """Fill in what is not given from the dimensions that the image has.
 
     The SAFIR window doubles with every iteration in x and y, 1, 2, 4, ..., and grows to 2 in z;
-    time is searched one frame to each side from the first iteration on.
+    time is searched from the first iteration on, one frame to each side, two where there is no z.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def resolve_parameters(
     """
     film, volume = image_shape[0] > 1, image_shape[2] > 1
     if patch is None:
-        patch = (0, 0, 1, 2, 2) if volume else (0, 0, 0, 3, 3)
+        patch = _SAFIR_PATCH[film, volume]
     if iterations is None:  # the fewer dimensions there are, the farther one has to look
         iterations = 1 if film and volume else 2 if film or volume else 3
     patch = as_index([min(p, n - 1) for p, n in zip(patch, image_shape, strict=True)])
@@ -104,18 +104,28 @@ def resolve_parameters(
     return Parameters(patch, windows, threshold, pvalue, refinement)
 
 
+_SAFIR_PATCH: dict[tuple[bool, bool], Index] = {
+    # film, volume
+    (False, False): (0, 0, 0, 3, 3),
+    (True, False): (0, 0, 0, 2, 2),
+    (False, True): (0, 0, 1, 1, 1),
+    (True, True): (0, 0, 1, 2, 2),
+}
+
+
 def _window(iteration: int, image_shape: Index) -> Index:
     """Return the search radius of an iteration (from 0), cut to what the axes can hold."""
-    window = (1, 0, min(2**iteration, 2), 2**iteration, 2**iteration)
+    frames = 1 if image_shape[2] > 1 else 2
+    window = (frames, 0, min(2**iteration, 2), 2**iteration, 2**iteration)
     return as_index([min(w, n - 1) for w, n in zip(window, image_shape, strict=True)])
 
 
-_RIDGE_DEFAULTS: dict[tuple[bool, bool], tuple[Index, Index, Index]] = {
-    # film, volume: patch radius, search radius, stride
-    (False, False): ((0, 0, 0, 3, 3), (0, 0, 0, 10, 10), (1, 1, 1, 4, 4)),
-    (True, False): ((0, 0, 0, 3, 3), (2, 0, 0, 5, 5), (1, 1, 1, 4, 4)),
-    (False, True): ((0, 0, 1, 2, 2), (0, 0, 1, 3, 3), (1, 1, 2, 4, 4)),
-    (True, True): ((0, 0, 1, 2, 2), (1, 0, 1, 2, 2), (1, 1, 2, 4, 4)),
+_RIDGE_DEFAULTS: dict[tuple[bool, bool], tuple[Index, Index, Index, int]] = {
+    # film, volume: patch radius, search radius, stride, group
+    (False, False): ((0, 0, 0, 3, 3), (0, 0, 0, 8, 8), (1, 1, 1, 4, 4), 32),
+    (True, False): ((1, 0, 0, 2, 2), (3, 0, 0, 3, 3), (3, 1, 1, 5, 5), 64),
+    (False, True): ((0, 0, 1, 2, 2), (0, 0, 1, 3, 3), (1, 1, 3, 5, 5), 64),
+    (True, True): ((0, 0, 1, 2, 2), (1, 0, 1, 2, 2), (1, 1, 3, 5, 5), 48),
 }
 
 
@@ -124,7 +134,7 @@ def resolve_ridge(
     *,
     search: Index | None = None,
     stride: Index | None = None,
-    group: int = 32,
+    group: int | None = None,
     rounds: int = 1,
 ) -> Ridge:
     """Fill in what is not given of the refinement from the dimensions that the image has.
@@ -136,15 +146,18 @@ def resolve_ridge(
     search, stride : Index, optional
         How far similar patches are looked for, and the distance of reference patches, at most the
         length of a patch.
-    group, rounds : int
-        Patches estimated together, and how often the result is refined.
+    group : int, optional
+        Patches estimated together.
+    rounds : int
+        How often the result is refined.
 
     Raises
     ------
     RefusedError
         If a stride is longer than a patch, which would leave voxels without one.
     """
-    patch, usual_search, usual_stride = _RIDGE_DEFAULTS[image_shape[0] > 1, image_shape[2] > 1]
+    defaults = _RIDGE_DEFAULTS[image_shape[0] > 1, image_shape[2] > 1]
+    patch, usual_search, usual_stride, usual_group = defaults
     # Patches lie inside the image as a whole, so that an axis holds at least one of them.
     patch = as_index([min(p, (n - 1) // 2) for p, n in zip(patch, image_shape, strict=True)])
     usual_stride = as_index([min(s, 2 * p + 1) for s, p in zip(usual_stride, patch, strict=True)])
@@ -157,7 +170,7 @@ def resolve_ridge(
             f"denoise.ridge.stride must be at most the length of a patch, {longest}, or voxels "
             f"would be left out; got {list(stride)}"
         )
-    return Ridge(patch, search, stride, group, rounds)
+    return Ridge(patch, search, stride, group or usual_group, rounds)
 
 
 def _chi_square_quantile(probability: float, degrees: int) -> float:

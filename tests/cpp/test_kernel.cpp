@@ -126,6 +126,29 @@ void test_blocks_threads_and_instruction_sets() {
     }
 }
 
+// Images that are smaller than windows, patches and vectors, of every shape up to 3.
+void test_tiny_images() {
+    for (std::ptrdiff_t i = 0; i < 81; ++i) {
+        const Index shape = {1 + i / 27, 1 + i / 9 % 3, 1 + i / 3 % 3, 1 + i % 3};
+        RidgeParameters ridge{{}, {}, {1, 1, 1, 1}, 5, 1};
+        Index patch{}, window{};
+        for (int a = 0; a < kAxes; ++a) {
+            window[a] = ridge.search[a] = shape[a] - 1;
+            ridge.patch[a] = (shape[a] - 1) / 2;
+            patch[a] = a == 0 ? 0 : shape[a] - 1;
+        }
+        const Box whole{{}, shape};
+        const auto image = image_of(shape);
+        for (const auto& windows : {std::vector{window}, std::vector{window, window}}) {
+            const auto both = parameters(patch, windows, ridge);
+            const auto first =
+                denoise_box(image, shape, both, whole, whole, 1, *available_loops()[0]);
+            for (const auto* loops : available_loops())
+                CHECK(same_bits(denoise_box(image, shape, both, whole, whole, 1, *loops), first));
+        }
+    }
+}
+
 void test_halo_that_is_too_small_stays_inside() {
     // Approximate halos are allowed: nothing may be read beyond the padded box.
     const Index shape = {1, 3, 30, 30};
@@ -216,6 +239,7 @@ void test_bad_input_is_refused() {
             [&] { run(place, kCamera, parameters({0, 1, 1, 1}, {{0, 1, 1, 1}}, ridge)); }, words);
     };
     CHECK(refused({{0, 0, 2, 1}, {0, 0, 1, 1}, {1, 1, 1, 1}, 8, 1}, "must fit into the image"));
+    CHECK(refused({{0, 0, 1, 4}, {0, 0, 1, 1}, {1, 1, 1, 1}, 8, 1}, "longer than 8 voxels"));
     CHECK(refused({{0, 0, 1, 1}, {0, 0, 1, 1}, {1, 1, 4, 1}, 8, 1}, "every voxel needs one"));
     CHECK(refused({{0, 0, 1, 1}, {0, 0, 1, 1}, {1, 1, 1, 1}, 0, 1}, "a group must be"));
     CHECK(refused({{0, 0, 1, 1}, {0, 0, 1, 1}, {1, 1, 1, 1}, 8, 9}, "0 to 8 rounds"));
@@ -254,6 +278,7 @@ void test_interrupt_stops_the_threads() {
 
 int main() {
     test_blocks_threads_and_instruction_sets();
+    test_tiny_images();
     test_halo_that_is_too_small_stays_inside();
     test_inverse_undoes_forward();
     test_axis_map_mirrors_at_the_image_only();

@@ -121,6 +121,10 @@ AutoIterations = Annotated[
     Auto | Annotated[None, NULL] | Annotated[int, Field(ge=1, le=6), NUMBER],
     either("must be auto or a whole number"),
 ]
+AutoGroup = Annotated[
+    Auto | Annotated[None, NULL] | Annotated[int, Field(ge=2, le=256), NUMBER],
+    either("must be auto or a whole number"),
+]
 AutoSearch = Annotated[
     Auto | Annotated[None, NULL] | Annotated[Search, LIST],
     either(f"must be auto or {FIVE}"),

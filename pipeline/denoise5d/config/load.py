@@ -236,7 +236,7 @@ def _denoise(given: DenoiseModel) -> DenoiseConfig:
     refines = given.method == "ridge" and given.quality != "fast"
     ridge = RidgeConfig(
         search=_index(given.ridge.search),
-        group=given.ridge.group,
+        group=_number(given.ridge.group),
         stride=_index(given.ridge.stride),
         rounds=2 if given.quality == "best" else given.ridge.rounds,
     )

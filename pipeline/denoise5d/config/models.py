@@ -15,6 +15,7 @@ from denoise5d.config.fields import (
     GROUP,
     Auto,
     AutoCount,
+    AutoGroup,
     AutoIterations,
     AutoMemory,
     AutoPatch,
@@ -211,18 +212,18 @@ class RidgeModel(_Section):
         "auto: after the axes that the image has.",
         examples=["auto", [1, 0, 1, 2, 2]],
     )
-    group: Annotated[int, Field(ge=2, le=256)] = Field(
-        default=32,
+    group: AutoGroup = Field(
+        default="auto",
         description="How many similar patches are estimated together, 2 to 256. Fewer: faster, "
-        "more noise stays.",
-        examples=[32],
+        "more noise stays. auto: after the axes that the image has.",
+        examples=["auto", 48],
     )
     stride: AutoStride = Field(
         default="auto",
         description="Distance in voxels (T, C, Z, Y, X) from one reference patch to the next, at "
         "most the length of a patch; 1 for C. Larger: faster, less is averaged. "
         "auto: after the axes that the image has.",
-        examples=["auto", [1, 1, 2, 4, 4]],
+        examples=["auto", [1, 1, 3, 5, 5]],
     )
     rounds: Annotated[int, Field(ge=1, le=4)] = Field(
         default=1,

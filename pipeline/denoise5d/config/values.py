@@ -95,8 +95,8 @@ class RidgeConfig:
     ----------
     search : Index or None
         Search radius in voxels, TCZYX, 0 for C; None: after the image's dimensions.
-    group : int
-        Patches estimated together, 2 to 256.
+    group : int or None
+        Patches estimated together, 2 to 256; None: after the image's dimensions.
     stride : Index or None
         Voxels between reference patches, TCZYX; None: after the image's dimensions.
     rounds : int
@@ -104,7 +104,7 @@ class RidgeConfig:
     """
 
     search: Index | None
-    group: int
+    group: int | None
     stride: Index | None
     rounds: int
 
