@@ -6,23 +6,25 @@ share no kind of structure and no photograph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from phantoms import phantom
 
 from denoise5d.geometry import Box, Index, as_index
 from denoise5d.phantom import Embryo, camera
+from phantoms import phantom
 
 Image: TypeAlias = NDArray[Any]
 
 GROUPS = ("2-D", "2-D+t", "3-D", "4-D")
 
-TUNING = frozenset("camera gravel retina hubble embryo blobs filaments texture empty".split())
+TUNING = {
+    "camera", "gravel", "retina", "hubble", "embryo", "blobs", "filaments", "texture", "empty",
+}  # fmt: skip
 """Kinds that defaults may be chosen on; all others only report."""
 
 PHOTONS = {"low": 20.0, "mid": 80.0, "high": 400.0}
@@ -74,11 +76,18 @@ CAMERAS = (Camera(3.92, 100.0, 2.0), Camera(2.17, 100.0, 2.2))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Arrays of a case, TCZYX: the truth in grey levels and the noisy image."""
+    """Arrays of a case, TCZYX: truth and noisy image in grey levels; `black` is without light."""
 
     truth: NDArray[np.float32]
     image: Image
     noise: Noise
+    black: float = 0.0
+
+    def cut(self, margin: tuple[int, ...]) -> Sample:
+        """Return the middle of the case, `margin` voxels shorter on each side of each axis."""
+        sizes = zip(margin, self.truth.shape, strict=True)
+        inner = tuple(slice(m, n - m) for m, n in sizes)
+        return replace(self, truth=self.truth[inner], image=self.image[inner])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +131,7 @@ class Case:
             truth = photograph(self.kind)
             noise = np.random.default_rng(seed).normal(0, sigma, truth.shape)
             return Sample(truth, (truth + noise).astype(np.float32), Noise(sigma=sigma))
-        shot = CAMERAS[seed % len(CAMERAS)]
-        photons = self._photons(seed)
-        image = camera(
-            photons, gain=shot.gain, black=shot.black, read_noise=shot.read_noise, seed=seed
-        )
-        return Sample((shot.gain * photons + shot.black).astype(np.float32), image, shot.noise)
+        return photographed(self._photons(seed), CAMERAS[seed % len(CAMERAS)], seed)
 
     def _photons(self, seed: int) -> NDArray[np.float32]:
         peak, (t, z, y, x) = PHOTONS[self.level], SHAPES[self.group]
@@ -135,12 +139,19 @@ class Case:
             grey = photograph(self.kind)
             return np.float32(peak / grey.max()) * grey + np.float32(0.2)
         if self.kind == "embryo":
-            return _part_of_embryo((t, 1, z, y, x), seed, peak)
+            return part_of_embryo((t, 1, z, y, x), seed, peak)
         truth = phantom(self.kind, SHAPES[self.group], seed=seed, speed=self.speed)
         return np.float32(peak) * truth[:, None]
 
 
-def _part_of_embryo(shape: Index, seed: int, peak: float) -> NDArray[np.float32]:
+def photographed(photons: NDArray[np.float32], shot: Camera, seed: int) -> Sample:
+    """Return what a camera makes of a truth."""
+    image = camera(photons, gain=shot.gain, black=shot.black, read_noise=shot.read_noise, seed=seed)
+    truth = (shot.gain * photons + shot.black).astype(np.float32)
+    return Sample(truth, image, shot.noise, shot.black)
+
+
+def part_of_embryo(shape: Index, seed: int, peak: float) -> NDArray[np.float32]:
     """Render a part of a larger embryo: its skin, some tissue and some of the empty outside."""
     t, c, z, y, x = shape
     whole = Embryo((t, c, 3 * z if z > 1 else 1, 2 * y, 2 * x), seed=seed, peak=peak)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from cases import Noise
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from cases import Noise
 
 Array: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
@@ -52,42 +53,47 @@ def flicker(result: Array, truth: Array) -> float:
     return float(np.sqrt(np.mean(np.diff(error, axis=0) ** 2) / 2))
 
 
-def brightness(
-    result: Array, truth: Array, black: float, levels: int = 10
-) -> tuple[Floats, Floats]:
-    """Return mean photons-to-be of result over truth, for as many levels of the result.
+def brightness(result: Array, truth: Array, black: float, photon: float, levels: int = 8) -> float:
+    """Return the largest relative error of the mean light at any of `levels` levels.
 
-    Voxels are sorted by the *result* into bins of equal number, since sorting by the truth would
-    show how peaks are flattened, not whether the inverse transform is biased. Light counts from
-    the grey level `black`.
+    Levels are those of the truth's surroundings (blurred by 4 voxels), as many voxels in each:
+    sorted by the truth itself, flattened peaks would count; sorted by the result, noise that is
+    left. Light counts from the grey level `black`, in the dark relative to one `photon`.
+    """
+    sigma = [0, 0] + [4 if n > 1 else 0 for n in truth.shape[2:]]
+    order = np.argsort(gaussian_filter(truth, sigma), axis=None, kind="stable")
+    light = truth.ravel().astype(np.float64)[order] - black
+    ours = result.ravel().astype(np.float64)[order] - black
+    parts = zip(np.array_split(ours, levels), np.array_split(light, levels), strict=True)
+    return max(abs(float((a - b).mean())) / max(float(b.mean()), photon) for a, b in parts)
+
+
+def border_error(cut: Array, whole: Array, truth: Array, axes: Sequence[int], reach: int) -> Floats:
+    """Return how much larger the error is near a border than where there is none.
+
+    The same voxels are compared twice: `cut` is the result of an image that ends here, `whole` that
+    of an image that goes on (cut to the same box afterwards).
+
+    Parameters
+    ----------
+    axes : sequence of int
+        Distances are those to the nearest border across one of these axes.
+    reach : int
+        Distances looked at: 0 .. reach - 1.
 
     Returns
     -------
-    level, ratio : ndarray of float64, shape (levels,)
-        Mean light of the truth in each bin in grey levels, and the ratio.
+    ndarray of float64, shape (reach,)
+        Ratio of the mean squares at each distance, 1 if the border does no harm.
     """
-    order = np.argsort(result, axis=None, kind="stable")
-    parts = [part for part in np.array_split(order, levels) if part.size]
-    light = truth.ravel().astype(np.float64) - black
-    ours = result.ravel().astype(np.float64) - black
-    level = np.array([light[part].mean() for part in parts])
-    return level, np.array([ours[part].mean() for part in parts]) / level
-
-
-def border_error(result: Array, truth: Array, reach: int = 24) -> Floats:
-    """Return the RMS error at distances 0, 1, .. from the nearest border in y and x.
-
-    Relative to that of the voxels that are at least `reach` from it; shape (reach,).
-    """
-    height, width = truth.shape[-2:]
-    y, x = np.arange(height), np.arange(width)
-    distance = np.minimum(
-        np.minimum(y, height - 1 - y)[:, None], np.minimum(x, width - 1 - x)[None]
-    )
-    square = ((result.astype(np.float64) - truth) ** 2).mean(axis=(0, 1, 2))
-    inside = square[distance >= reach].mean()
-    rows = [square[distance == d].mean() for d in range(reach)]
-    return np.sqrt(np.array(rows) / inside)
+    distance = np.full(truth.shape, max(truth.shape))
+    for axis in axes:
+        n = truth.shape[axis]
+        along = np.minimum(np.arange(n), np.arange(n)[::-1])
+        distance = np.minimum(distance, np.expand_dims(along, [a for a in range(5) if a != axis]))
+    ends, goes_on = ((a.astype(np.float64) - truth) ** 2 for a in (cut, whole))
+    rings = (distance == d for d in range(reach))
+    return np.array([ends[ring].mean() / goes_on[ring].mean() for ring in rings])
 
 
 def stable_residual(image: Array, result: Array, noise: Noise) -> Floats:
@@ -117,39 +123,50 @@ def autocorrelation(field: Array, lags: int = 4) -> dict[str, list[float]]:
     return found
 
 
-def lattice_pattern(result: Array, truth: Array, period: int = 4) -> float:
+def lattice_pattern(result: Array, truth: Array, stride: Sequence[int]) -> float:
     """Return the energy of the error at a lattice's frequencies over that at their neighbours.
 
-    1 without a pattern. Spectra along y and along x are looked at, averaged over all lines, at
-    1 / period and its multiples up to the highest frequency; neighbours are those 2 to 6 steps of
-    the discrete spectrum away.
+    1 without a pattern, up to chance; the largest of all axes and frequencies is returned.
+
+    Parameters
+    ----------
+    stride : sequence of int
+        Period of the lattice on each axis; axes with a period of 1, or shorter than 8 periods, have
+        no pattern to see. Frequencies are 1 / period and its multiples, neighbours those 2 to 4
+        steps of the discrete spectrum away.
     """
     error = result.astype(np.float64) - truth
-    found = []
-    for axis in (3, 4):
-        usable = truth.shape[axis] // period * period
-        lines = np.moveaxis(error, axis, -1)[..., :usable]
-        power = (np.abs(np.fft.rfft(lines)) ** 2).reshape(-1, usable // 2 + 1).mean(0)
-        step = usable // period
-        for peak in range(step, usable // 2 + 1, step):
-            away = [peak + sign * k for k in range(2, 7) for sign in (-1, 1)]
-            around = [power[k] for k in away if 0 < k < len(power)]
-            found.append(power[peak] / np.mean(around))
-    return float(max(found))
+    found = [1.0]
+    for axis, period in enumerate(stride):
+        count = truth.shape[axis] // period
+        if period == 1 or count < 8:
+            continue
+        lines = np.moveaxis(error, axis, -1)[..., : count * period]
+        power = (np.abs(np.fft.rfft(lines)) ** 2).reshape(-1, count * period // 2 + 1).mean(0)
+        for peak in range(count, len(power), count):
+            near = [peak + sign * k for k in (2, 3, 4) for sign in (-1, 1)]
+            found.append(power[peak] / np.mean([power[k] for k in near if k < len(power)]))
+    return float(max(found[1:], default=1.0))
 
 
-def contrast_kept(result: Array, truth: Array, background: float, share: float = 0.02) -> float:
-    """Return how much of the contrast of structures is left: the slope of result over truth.
+def contrast_kept(result: Array, truth: Array) -> tuple[float, float]:
+    """Return how much of the contrast of small structures is left: of dim ones, of bright ones.
 
-    A regression over the `share` of voxels that stand out most from the truth's smooth part, so
-    that thin and small structures count and flat ones do not. 1: all of it, 0: wiped out.
-    `background` is the blur in voxels that makes the smooth part.
+    At every peak of a plane of the truth, by how much it rises above its surroundings (blurred by 4
+    pixels): the slope of the result's rise over the truth's. 1: all of it, 0: wiped out. Peaks
+    lower than a twentieth of the highest do not count; the dim ones are the lower half of the rest.
     """
-    sigma = [0, 0] + [background if n > 1 else 0 for n in truth.shape[2:]]
-    fine = truth.astype(np.float64) - gaussian_filter(truth.astype(np.float64), sigma)
-    ours = result.astype(np.float64) - gaussian_filter(result.astype(np.float64), sigma)
-    chosen = fine >= np.quantile(fine, 1 - share)
-    return float(np.sum(fine[chosen] * ours[chosen]) / np.sum(fine[chosen] ** 2))
+    rise, ours = (
+        a - gaussian_filter(a, (0, 0, 0, 4, 4))
+        for a in (truth.astype(np.float64), result.astype(np.float64))
+    )
+    peak = (rise == maximum_filter(rise, (1, 1, 1, 3, 3))) & (rise > 0.05 * rise.max())
+    dim = peak & (rise <= np.median(rise[peak]))
+
+    def slope(at: NDArray[np.bool_]) -> float:
+        return float(np.sum(rise[at] * ours[at]) / np.sum(rise[at] ** 2))
+
+    return slope(dim), slope(peak & ~dim)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

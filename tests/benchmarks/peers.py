@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from cases import Image, Noise
 from numpy.typing import NDArray
 from scipy import special
 
+from cases import Image, Noise
 from denoise5d import denoise, denoise_block, resolve_parameters
 from denoise5d.geometry import Box, as_index
 from denoise5d.noise import NoiseModel
+from denoise5d.parameters import Parameters
 
 Floats: TypeAlias = NDArray[np.float32]
 Method: TypeAlias = Callable[[Image, Noise], Floats]
@@ -41,17 +42,22 @@ def standard(image: Image, noise: Noise, threads: int = THREADS) -> Floats:
 
 def best(image: Image, noise: Noise, threads: int = THREADS) -> Floats:
     """Ours with two rounds of refinement."""
+    parameters = resolve_parameters(as_index(image.shape))
+    assert parameters.ridge is not None
+    twice = replace(parameters, ridge=replace(parameters.ridge, rounds=2))
+    return computed(image, noise, twice, threads)
+
+
+def computed(image: Image, noise: Noise, parameters: Parameters, threads: int) -> Floats:
+    """Ours, with parameters that `denoise5d.denoise` does not offer."""
     shape = as_index(image.shape)
-    parameters = resolve_parameters(shape)
-    ridge = parameters.ridge
-    assert ridge is not None
     return denoise_block(
         image,
         padded_origin=(0, 0, 0, 0, 0),
         core=Box.whole(shape),
         image_shape=shape,
         noise=[noise_model(noise)] * shape[1],
-        parameters=replace(parameters, ridge=replace(ridge, rounds=2)),
+        parameters=parameters,
         threads=threads,
     )
 

@@ -13,10 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from peers import PEERS, missing, peer_version
-
 from denoise5d import build_info
 from denoise5d.machine import available_cpus
+from peers import PEERS, missing, peer_version
 
 Cell: TypeAlias = str | float | int | None
 
@@ -33,7 +32,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int = 2) -> str:
-    """Return a table; floats with `digits` decimals, None as a dash, all but the first to the right.
+    """Return a table; floats with `digits` decimals, None as a dash.
 
     >>> print(markdown(["case", "dB"], [["a", 1.0], ["b", None]]))
     | case | dB |
