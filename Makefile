@@ -10,7 +10,9 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find cpp pipeline configs sl
 	-not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: demo test lint test-cpp test-python clean
+BENCHMARKS := $(wildcard $(patsubst %,tests/benchmarks/%.py,quality speed memory scaling pipeline))
+
+.PHONY: demo test lint test-cpp test-python benchmarks clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -34,6 +36,12 @@ test-cpp: .venv/installed
 
 test-python: .venv/installed
 	$(BIN)/pytest
+
+# Takes up to an hour, and installs packages for non-commercial use (see the extra in pyproject.toml).
+benchmarks: .venv/installed
+	$(BIN)/python -m pip install --quiet '.[bench]'
+	set -e; for file in $(BENCHMARKS); do $(BIN)/python $$file; done
+	$(BIN)/python tests/benchmarks/performance.py
 
 .venv/installed: $(SOURCES) | machine
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -19,6 +19,7 @@ from measures import (
     contrast_kept,
     flicker,
     lattice_pattern,
+    lattice_phase,
     mean_of,
     stable_residual,
 )
@@ -36,7 +37,8 @@ ASPECTS = {
     "dim": "contrast left in the dim half of the peaks",
     "bright": "contrast left in the bright half of the peaks",
     "brightness": "mean brightness: largest relative error at 8 levels",
-    "lattice": "error's energy at the lattice's frequencies over their neighbours",
+    "lattice": "error's energy at the lattice's frequencies over their neighbours'",
+    "phase": "RMS error at the worst place of the lattice's cell over that of all",
 }
 """What `look` returns, in words."""
 
@@ -52,6 +54,7 @@ def look(sample: Sample, result: NDArray[Any]) -> dict[str, float]:
         "dim": dim,
         "bright": bright,
         "lattice": lattice_pattern(result, sample.truth, stride(sample)),
+        "phase": lattice_phase(result, sample.truth, stride(sample)),
     }
     if sample.truth.shape[0] > 1:
         found["flicker"] = flicker(result, sample.truth) / flicker(sample.image, sample.truth)

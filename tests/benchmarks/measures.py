@@ -149,6 +149,22 @@ def lattice_pattern(result: Array, truth: Array, stride: Sequence[int]) -> float
     return float(max(found[1:], default=1.0))
 
 
+def lattice_phase(result: Array, truth: Array, stride: Sequence[int]) -> float:
+    """Return the RMS error of the worst place in a lattice's cell over that of all; 1 if equal.
+
+    `stride` is the lattice's period on each axis; each axis is looked at alone.
+    """
+    square = (result.astype(np.float64) - truth) ** 2
+    found = [1.0]
+    for axis, period in enumerate(stride):
+        count = truth.shape[axis] // period
+        if period > 1 and count > 1:
+            along = np.moveaxis(square, axis, 0)[: count * period].reshape(count, period, -1)
+            places = along.mean(axis=(0, 2))
+            found.append(float(np.sqrt(places.max() / places.mean())))
+    return max(found)
+
+
 def contrast_kept(result: Array, truth: Array) -> tuple[float, float]:
     """Return how much of the contrast of small structures is left: of dim ones, of bright ones.
 

@@ -104,7 +104,7 @@ def main() -> None:
             print(group, method, peaks[f"{group}, {method}"], flush=True)
     mebibytes = 4 * np.prod(shapes["4-D"]) / 2**20
     numbers: dict[str, Any] = {"shapes": shapes, "peak_blocks": peaks}
-    write(options.output, "memory", report(peaks, float(mebibytes)), numbers)
+    write(options.output, "memory", report(peaks, float(mebibytes)), numbers, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def main() -> None:
     if not options.scores:
         more, found = report_looks(records, runner, options.output)
         parts, numbers = parts + more, numbers | found
-    write(options.output, "quality", "\n\n".join(parts), numbers)
+    write(options.output, "quality", "\n\n".join(parts), numbers, quick=options.quick)
 
 
 if __name__ == "__main__":

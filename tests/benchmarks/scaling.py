@@ -114,7 +114,7 @@ def main() -> None:
     ):
         parts += [title, table]
         numbers[name] = found
-    write(options.output, "scaling", "\n\n".join(parts), numbers)
+    write(options.output, "scaling", "\n\n".join(parts), numbers, quick=options.quick)
 
 
 if __name__ == "__main__":

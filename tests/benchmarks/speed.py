@@ -104,7 +104,7 @@ def main() -> None:
         rates[group] = turns(group, repeats, quick=options.quick)
         print(group, {name: round(median(r)) for name, r in rates[group].items()}, flush=True)
     numbers: dict[str, Any] = {"threads": THREADS, "voxels_per_second": rates}
-    write(options.output, "speed", report(rates), numbers)
+    write(options.output, "speed", report(rates), numbers, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -52,13 +52,14 @@ def _text(cell: Cell, digits: int) -> str:
     return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
 
 
-def write(folder: Path, name: str, text: str, numbers: Any) -> None:
+def write(folder: Path, name: str, text: str, numbers: Any, *, quick: bool) -> None:
     """Write ``name.md`` and ``name.json``, both with the machine, and show the text."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = describe_machine()
-    text = f"{text.rstrip()}\n\n{machine_line(machine)}\n"
+    note = "A quick run, with few and small cases. " if quick else ""
+    text = f"{text.rstrip()}\n\n{note}{machine_line(machine)}\n"
     (folder / f"{name}.md").write_text(text)
-    whole = {"machine": machine, "numbers": numbers}
+    whole = {"machine": machine, "quick": quick, "numbers": numbers}
     (folder / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
     print(text)
     print(f"written: {folder / name}.md and .json")
