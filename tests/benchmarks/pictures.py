@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cases import Sample
@@ -40,33 +41,34 @@ def draw_results(path: Path, shown: dict[str, tuple[Sample, dict[str, NDArray[An
         By caption: the case and the results by method, all cases with the same methods.
     """
     methods = list(next(iter(shown.values()))[1])
-    columns, rows = len(methods) + 2, 2 * len(shown)
-    figure = Figure(figsize=(1.9 * columns, 1.98 * rows), dpi=_DPI)
+    columns, rows = len(methods) + 2, 3 * len(shown)  # of three rows one holds titles
+    figure = Figure(figsize=(1.7 * columns + 0.3, 3.65 * len(shown)), dpi=_DPI)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    heights = {"height_ratios": [0.12, 1, 1] * len(shown)}
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=heights)
     for row, (caption, (sample, results)) in enumerate(shown.items()):
         panels = {"noisy": sample.image, **results, "truth": sample.truth}
         truth = _detail(sample.truth)
         low, high = np.percentile(truth, [0.5, 99.8])
         for column, (name, panel) in enumerate(panels.items()):
-            top, below = axes[2 * row, column], axes[2 * row + 1, column]
+            top, below = axes[3 * row + 1, column], axes[3 * row + 2, column]
             top.imshow(_detail(panel), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             score = "" if name == "truth" else f" {psnr(panel, sample.truth):.1f} dB"
-            top.set_title(name + score, fontsize=9)
+            top.set_title(name + score, fontsize=9, pad=3)
             if name != "noisy":
                 residual = stable_residual(sample.image, panel, sample.noise)
                 below.imshow(
                     _detail(residual), cmap="gray", vmin=-3, vmax=3, interpolation="nearest"
                 )
-        axes[2 * row, 0].set_ylabel(caption, fontsize=9)
+        axes[3 * row + 1, 0].set_ylabel(caption, fontsize=9)
         note = "noisy image minus\nresult, in units\nof the noise"
-        axes[2 * row + 1, 0].text(0.5, 0.5, note, fontsize=9, ha="center", va="center")
+        axes[3 * row + 2, 0].text(0.5, 0.5, note, fontsize=9, ha="center", va="center")
     for axis in axes.ravel():
         axis.set_xticks([])
         axis.set_yticks([])
         for spine in axis.spines.values():
             spine.set_visible(False)
-    figure.subplots_adjust(0.03, 0.005, 0.995, 0.98, 0.03, 0.1)
+    figure.subplots_adjust(0.03, 0.003, 0.997, 1, 0.02, 0.02)
     figure.savefig(path)
 
 
@@ -79,15 +81,19 @@ def _detail(stack: NDArray[Any]) -> NDArray[Any]:
 
 def draw_borders(path: Path, curves: dict[str, dict[str, list[float]]]) -> None:
     """Draw the error over the distance from the border, a panel a group and axis."""
-    figure = Figure(figsize=(3.1 * len(curves), 3.2), dpi=_DPI, layout="constrained")
+    rows = -(-len(curves) // 4)
+    figure = Figure(figsize=(11, 2.7 * rows + 0.3), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
-    for axis, (place, by_method) in zip(panels, curves.items(), strict=True):
+    panels = figure.subplots(rows, 4, squeeze=False, sharey=True).ravel()
+    for axis in panels[len(curves) :]:
+        axis.set_visible(False)
+    for axis, (place, by_method) in zip(panels, curves.items(), strict=False):
         for method, curve in by_method.items():
             axis.plot(curve, label=method, color=_COLOURS[method], marker=".", markersize=4)
         axis.axhline(1, color="gray", linewidth=0.8, linestyle=":")
         axis.set_title(place, fontsize=10)
-        axis.set_xlabel("voxels from the border")
-    panels[0].set_ylabel("RMS error over that of the same\nvoxels in a larger image")
-    panels[-1].legend(fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("voxels from the border", fontsize=10)
+    figure.supylabel("RMS error over that of the same voxels in a larger image", fontsize=10)
+    panels[0].legend(fontsize=8)
     figure.savefig(path)
