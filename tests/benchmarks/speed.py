@@ -12,21 +12,19 @@ from time import perf_counter
 from typing import Any
 
 from cases import CAMERAS, GROUPS, PHOTONS, Sample, part_of_embryo, photographed
-from peers import OURS, PEERS, THREADS, Method, installed
+from peers import OURS, THREADS, Method, installed
 from tables import Cell, arguments, markdown, write
 
-SHAPES = {  # T, C, Z, Y, X: of ours, and what the peers get of it
-    "2-D": ((1, 1, 1, 1024, 1024), (1, 1, 1, 256, 256)),
-    "2-D+t": ((10, 1, 1, 512, 512), (10, 1, 1, 96, 96)),
-    "3-D": ((1, 1, 32, 256, 256), (1, 1, 20, 64, 64)),
-    "4-D": ((5, 1, 16, 160, 160), (5, 1, 12, 32, 32)),
+SHAPES = {  # T, C, Z, Y, X: of ours, and what ndsafir and bm4d get of it
+    "2-D": ((1, 1, 1, 1024, 1024), (1, 1, 1, 256, 256), (1, 1, 1, 256, 256)),
+    "2-D+t": ((10, 1, 1, 512, 512), (10, 1, 1, 96, 96), (10, 1, 1, 128, 128)),
+    "3-D": ((1, 1, 32, 256, 256), (1, 1, 20, 80, 80), (1, 1, 24, 80, 80)),
+    "4-D": ((5, 1, 16, 160, 160), (5, 1, 12, 48, 48), (1, 1, 16, 80, 80)),
 }
-QUICK_SHAPES = {
-    group: ((*ours[:3], ours[3] // 2, ours[4] // 2), peers)
-    for group, (ours, peers) in SHAPES.items()
-}
+"""bm4d gets one volume of a 4-D image, a larger one: it takes volumes one by one."""
 
 NAMES = ("fast", "standard", "best")
+RIVALS = ("ndsafir 4", "bm4d")
 
 TARGETS = (  # group, method, peer, ratio
     ("4-D", "standard", "ndsafir 4", 60),
@@ -46,17 +44,22 @@ def rate(method: Method, sample: Sample) -> float:
 
 def turns(group: str, repeats: int, *, quick: bool) -> dict[str, list[float]]:
     """Return the rates of every method, one a turn."""
-    large, small = (QUICK_SHAPES if quick else SHAPES)[group]
+    large, *small = SHAPES[group]
+    if quick:
+        large = (*large[:3], large[3] // 2, large[4] // 2)
     whole = photographed(part_of_embryo(large, 3, PHOTONS["mid"]), CAMERAS[0], 3)
-    part = whole.cut(tuple((a - b) // 2 for a, b in zip(large, small, strict=True)))
-    peers = {name: call for name, call in installed().items() if name != "ndsafir 3"}
-    OURS["fast"](part.image, part.noise)  # the first call starts the threads
+    parts = {
+        name: whole.cut(tuple((a - b) // 2 for a, b in zip(large, shape, strict=True)))
+        for name, shape in zip(RIVALS, small, strict=True)
+    }
+    peers = {name: call for name, call in installed().items() if name in RIVALS}
+    OURS["fast"](whole.image, whole.noise)  # the first call starts the threads
     rates: dict[str, list[float]] = {name: [] for name in (*NAMES, *peers)}
     for _ in range(repeats):
         for name in NAMES:
             rates[name].append(rate(OURS[name], whole))
         for name, call in peers.items():
-            rates[name].append(rate(call, part))
+            rates[name].append(rate(call, parts[name]))
     return rates
 
 
@@ -69,15 +72,14 @@ def ratio(rates: dict[str, list[float]], method: str, peer: str) -> float | None
 
 def report(rates: dict[str, dict[str, list[float]]]) -> str:
     """Return the Markdown: rates, ratios, targets."""
-    columns = (*NAMES, *(name for name in PEERS if name != "ndsafir 3"))
+    columns = (*NAMES, *RIVALS)
     speeds: list[list[Cell]] = []
     ratios: list[list[Cell]] = []
     for group, found in rates.items():
         mega = (median(found[c]) / 1e6 if c in found else None for c in columns)
         speeds.append([group, *mega])
         ratios += [
-            [f"{group} over {peer}", *(ratio(found, m, peer) for m in NAMES)]
-            for peer in columns[len(NAMES) :]
+            [f"{group} over {peer}", *(ratio(found, m, peer) for m in NAMES)] for peer in RIVALS
         ]
     goals: list[list[Cell]] = []
     for group, method, peer, target in TARGETS:
