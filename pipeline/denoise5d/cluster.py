@@ -1,4 +1,4 @@
-"""A dask client with workers, set up for blocks: one at a time a worker, nothing spilled or stolen.
+"""A dask client with workers, set up for blocks: two at a time a worker, nothing spilled or stolen.
 
 The scheduler runs whatever it is sent, so it listens on this machine only and speaks TLS with a
 certificate made for the run: another user of the same machine cannot talk to it.
@@ -20,7 +20,7 @@ from distributed.security import Security
 
 from denoise5d.errors import RefusedError
 from denoise5d.plan import Plan
-from denoise5d.task import probe
+from denoise5d.task import BLOCKS_IN_A_WORKER, probe
 
 _SETTINGS = {
     # With more than 1.0 a worker holds a block in reserve and is blamed for it when it dies.
@@ -94,7 +94,7 @@ def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Clien
         tempfile.TemporaryDirectory(prefix="denoise5d-") as scratch,
         _started(
             n_workers=budget.workers,
-            threads_per_worker=1,
+            threads_per_worker=BLOCKS_IN_A_WORKER,
             processes=True,
             memory_limit=plan.bytes_per_worker,
             protocol="tls://",

@@ -1,8 +1,13 @@
 """Handing out the blocks of a run and taking them back.
 
-One block a worker is on its way, no more: what a worker held in reserve would die with it, and be
-in the way of a stop. It comes back as a record of a few hundred bytes, which goes into the ledger
-and is forgotten.
+A worker has two blocks, one of them in the kernel, and no more: what it held in reserve would die
+with it. Some more wait in the scheduler, so that a worker never waits for the driver, and tiny
+blocks come and go many at a time. Only numbers go out; a block comes back as a record of a few
+hundred bytes, which goes into the ledger and is forgotten::
+
+    ledger.remaining ──> Dispatch ──> scheduler's queue ──> worker: kernel | read, write, verify
+                            ^                                              │
+                            └──────────── record, error or nothing ────────┘
 """
 
 from __future__ import annotations
@@ -11,17 +16,18 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import Empty, SimpleQueue
+from threading import Thread
 
-from distributed import CancelledError, Client, Future, get_worker
+from distributed import CancelledError, Client, Future, Worker, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
 
 from denoise5d.errors import Denoise5dError
-from denoise5d.geometry import Block
 from denoise5d.ledger import BlockRecord, Ledger
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import Job
-from denoise5d.task import TaskSettings, run_block
+from denoise5d.task import BLOCKS_IN_A_WORKER, BlockWorker, TaskSettings
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +35,11 @@ _POLL_SECONDS = 0.5
 
 _HOPELESS = 3
 """So many blocks that failed for good, and none that succeeded, say that all would fail."""
+
+_AHEAD = 8
+"""So many times the blocks that all workers have are handed out, if there are as many."""
+
+_PLUGIN = "denoise5d"
 
 
 @dataclass(slots=True)
@@ -70,14 +81,14 @@ class Run:
 
     @property
     def settings(self) -> TaskSettings:
-        """What every task is told."""
+        """What every worker is told."""
         job = self.job
         return TaskSettings(
             input_path=job.config.input.path,
             axes=job.config.input.axes,
             dataset=job.config.input.dataset,
             output_path=job.config.output.path,
-            image_shape=job.image.shape,
+            grid=job.plan.grid,
             noise=tuple(self.noise),
             parameters=job.parameters,
             threads=job.plan.budget.threads,
@@ -114,20 +125,25 @@ class Dispatch:
         self._handed_out: dict[Future, tuple[int, int]] = {}  # block and attempt
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._succeeded = False
+        in_workers = BLOCKS_IN_A_WORKER * run.job.plan.budget.workers
+        # Dask keeps blocks in its queue only if they are more than twice what its workers can do.
+        self._few = run.ledger.blocks - run.ledger.done_count <= 2 * in_workers
+        self._most = in_workers if self._few else _AHEAD * in_workers
 
     def work(self) -> None:
         """Return when all blocks are done or failed, or nothing more may be handed out."""
+        self._client.register_plugin(_InWorker(self._run.settings), name=_PLUGIN)
         self._hand_out()
         drained = False
         while self._handed_out:
             records = self._take(self._next_ended())
-            self._hand_out()  # before the disk is waited for: the workers are idle
+            self._hand_out()  # before the disk is waited for
             self._run.ledger.append(records)
             for record in records:
                 self._on_block(self._run, record)
-            if self._stopping() and not drained:
+            if self._ending and not drained:
                 drained = True
-                self._cancel_waiting()
+                self._drain()
 
     def _next_ended(self) -> list[Future]:
         """Wait a moment for blocks that have ended, so that a signal is seen in between."""
@@ -141,38 +157,42 @@ class Dispatch:
     def _take(self, futures: list[Future]) -> list[BlockRecord]:
         """Return the records of the blocks that are done, and see to the others."""
         records = []
-        for future in futures:
+        for future, outcome in zip(futures, self._outcomes(futures), strict=True):
             block, attempt = self._handed_out.pop(future)
-            outcome = _outcome(future)
             if isinstance(outcome, BlockRecord):
                 records.append(outcome)
-            elif not (future.cancelled() and self._stopping()):
+            elif isinstance(outcome, str) and not (future.cancelled() and self._ending):
                 self._retry(block, attempt, outcome)
             future.release()
         self._succeeded = self._succeeded or bool(records)
         return records
 
+    def _outcomes(self, futures: list[Future]) -> list[BlockRecord | str | None]:
+        """Fetch them in one go; after an error one by one."""
+        try:
+            outcomes: list[BlockRecord | str | None] = self._client.gather(futures)
+        except (Exception, CancelledError):
+            return [_outcome(future) for future in futures]
+        return outcomes
+
     def _hand_out(self) -> None:
-        """Give every worker a block, unless there is a reason not to begin any more."""
-        workers = self._run.job.plan.budget.workers
-        while len(self._handed_out) < workers and not self._stopping() and not self._hopeless:
-            block = next(self._todo, None)
-            if block is None:
-                return
-            self._submit(block, 1)
+        """Fill up what is handed out, many blocks at a time, unless there is a reason not to."""
+        room = self._most - len(self._handed_out)
+        if self._ending or not (self._few or 2 * room >= self._most):
+            return
+        self._submit([(block, 1) for block in islice(self._todo, room)])
 
     @property
-    def _hopeless(self) -> bool:
-        """Whether all would fail; a block that is still in work may show that they would not."""
-        return not self._succeeded and len(self._run.failures) >= _HOPELESS
+    def _ending(self) -> bool:
+        """Whether no block may be begun any more: on a signal, or because all would fail."""
+        return self._stopping() or (not self._succeeded and len(self._run.failures) >= _HOPELESS)
 
-    def _submit(self, block: int, attempt: int) -> None:
-        run = self._run
-        future = self._client.submit(
-            _in_worker, run.settings, run.job.plan.grid[block], attempt, pure=False
-        )
-        self._handed_out[future] = (block, attempt)
-        future.add_done_callback(self._ended.put)
+    def _submit(self, attempts: list[tuple[int, int]]) -> None:
+        if attempts:
+            futures = self._client.map(_do, *zip(*attempts, strict=True), pure=False)
+            for future, attempt in zip(futures, attempts, strict=True):
+                self._handed_out[future] = attempt
+                future.add_done_callback(self._ended.put)
 
     def _retry(self, block: int, attempt: int, reason: str) -> None:
         """Try a failed block again, or give it up."""
@@ -180,25 +200,52 @@ class Dispatch:
         log.warning("block %d failed, attempt %d of %d: %s", block, attempt, most, reason)
         if attempt == most:
             self._run.failures.append(Failure(block, reason))
-        elif not self._stopping():  # else it is left to the next run
-            self._submit(block, attempt + 1)
+        elif not self._ending:  # else it is left to the next run
+            self._submit([(block, attempt + 1)])
 
-    def _cancel_waiting(self) -> None:
-        """Take back the blocks that no worker has begun; those in work are left to finish."""
+    def _drain(self) -> None:
+        """Take back all blocks but those in the kernel, or past it, which are left to finish."""
+        # Not waited for: a worker may hang, and the driver must hear a second signal.
+        Thread(target=self._stop_workers, daemon=True).start()
         begun = {key for keys in self._client.processing().values() for key in keys}
         for future in self._handed_out:
             if future.key not in begun and not future.done():
                 future.cancel()
 
+    def _stop_workers(self) -> None:
+        with suppress(Exception, CancelledError):  # one that dies meanwhile has nothing to stop
+            self._client.run(_stop)
 
-def _in_worker(settings: TaskSettings, block: Block, attempt: int) -> BlockRecord:
-    return run_block(settings, block, str(get_worker().name), attempt)
+
+class _InWorker(WorkerPlugin):  # type: ignore[misc]
+    """Lives in each worker, also in one that takes the place of another, and does the blocks."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        self._settings = settings
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002
+        """Begin."""
+        self.blocks = BlockWorker(self._settings)
+
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+        """End, when the worker does, or the next run begins."""
+        self.blocks.close()
 
 
-def _outcome(future: Future) -> BlockRecord | str:
-    """Return the record of a block that is done, or in words why it is not."""
+def _do(block: int, attempt: int) -> BlockRecord | None:
+    worker = get_worker()
+    blocks: BlockWorker = worker.plugins[_PLUGIN].blocks
+    return blocks.run(block, str(worker.name), attempt)
+
+
+def _stop(dask_worker: Worker) -> None:
+    dask_worker.plugins[_PLUGIN].blocks.stop()
+
+
+def _outcome(future: Future) -> BlockRecord | str | None:
+    """Return the record of a block that is done, in words why it is not, None if it came back."""
     try:
-        record: BlockRecord = future.result()
+        record: BlockRecord | None = future.result()
     except KilledWorker:
         return (
             "its worker died, most likely killed for its memory (by the system, or by its own "

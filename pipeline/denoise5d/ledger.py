@@ -43,12 +43,15 @@ class StageSeconds:
     ----------
     read, kernel, write, verify : float
         Reading the padded box; denoising; writing the core; reading it back and comparing.
+    wait : float
+        Between these, while the kernel had another block.
     """
 
     read: float
     kernel: float
     write: float
     verify: float
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

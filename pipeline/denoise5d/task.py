@@ -1,7 +1,8 @@
-"""One block, start to end, in a worker: read, denoise, write, read back, compare.
+"""Blocks in a worker, each from start to end: read, denoise, write, read back, compare.
 
-A task may run twice, or be killed at any point: it writes whole files of its own and says nothing
-of its success but by what it returns.
+While one block is in the kernel, another one is read, or written and compared. A task may run
+twice, or be killed at any point: it writes whole files of its own and says nothing of its success
+but by what it returns.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from time import perf_counter
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoise5d.errors import OutputError
-from denoise5d.geometry import Block, Index
+from denoise5d.geometry import Block, BlockGrid, Box
 from denoise5d.kernel import (
     denoise_block,
     team_size,
 )
+from denoise5d.layout import FLOAT32_BYTES
 from denoise5d.ledger import BlockRecord, StageSeconds
 from denoise5d.noise import NoiseModel
 from denoise5d.parameters import (
@@ -40,10 +46,26 @@ from denoise5d.store import (
     open_output,
 )
 
+T = TypeVar("T")
+R = TypeVar("R")
+Array: TypeAlias = NDArray[Any]
+
+BLOCKS_IN_A_WORKER = 2
+"""One in the kernel, and one that is read, or written and verified, meanwhile."""
+
+_ROOM = 1.4
+"""Padded blocks in float32 that a `memory_factor` of 6 leaves beside the kernel, for any type."""
+
+_COPIES = 3
+"""Of a write unit, which zarr and the comparison make while it is written or read back."""
+
+_SMALL_BYTES = 16 * 2**20
+"""Write units of so many bytes may always be under way: the reserve has room for their copies."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """What all blocks of a run have in common; small, and sent with each of them.
+    """What all blocks of a run have in common; a worker is told once.
 
     Attributes
     ----------
@@ -53,8 +75,8 @@ class TaskSettings:
         As in `denoise5d.store.open_image`.
     output_path : Path
         The store to write into.
-    image_shape : Index
-        Shape of the whole image in voxels.
+    grid : BlockGrid
+        All blocks.
     noise : tuple of NoiseModel
         One for each channel.
     parameters : Parameters
@@ -69,70 +91,206 @@ class TaskSettings:
     axes: str | None
     dataset: str | None
     output_path: Path
-    image_shape: Index
+    grid: BlockGrid
     noise: tuple[NoiseModel, ...]
     parameters: Parameters
     threads: int
     io_threads: int
 
 
-def run_block(settings: TaskSettings, block: Block, worker: str, attempt: int) -> BlockRecord:
-    """Do one block.
+class BlockWorker:
+    """What a worker does with its blocks: one in the kernel, another one beside it.
+
+    As many threads call `run` as blocks may be in the worker::
+
+        thread 1   read A | kernel A         | write, verify A | read C | wait     | kernel C ...
+        thread 2            read B | wait    | kernel B                 | write, verify B     ...
+
+    All kernels run in one thread, which is what makes it one at a time. OpenMP keeps a team for
+    each thread that ever asked for one, and this way it keeps one.
 
     Parameters
     ----------
     settings : TaskSettings
         Of the run.
-    block : Block
-        Which voxels.
-    worker : str
-        Name of the worker, for the record.
-    attempt : int
-        Which attempt this is, from 1.
-
-    Returns
-    -------
-    BlockRecord
-        The block is on the disk, synced and compared, when this returns.
-
-    Raises
-    ------
-    InputError
-        If the input is damaged or not finite.
-    OutputError
-        If the output cannot be written, or does not hold what was written.
     """
-    begin = datetime.now(UTC).isoformat(timespec="milliseconds")
-    image, output = _opened(settings)
-    marks = [perf_counter()]
-    padded = image.read(block.padded)
-    marks.append(perf_counter())
-    result = denoise_block(
-        padded,
-        padded_origin=block.padded.start,
-        core=block.core,
-        image_shape=settings.image_shape,
-        noise=settings.noise,
-        parameters=settings.parameters,
-        threads=settings.threads,
-    )
-    del padded
-    marks.append(perf_counter())
-    _write(output, block, result)
-    marks.append(perf_counter())
-    checksums = _verify(output, block, result)
-    marks.append(perf_counter())
-    read, kernel, write, verify = np.diff(marks).round(4).tolist()
-    return BlockRecord(
-        block=block.index,
-        worker=worker,
-        job=os.environ.get("SLURM_JOB_ID"),
-        start=begin,
-        seconds=StageSeconds(read=read, kernel=kernel, write=write, verify=verify),
-        peak_bytes=peak_bytes(),
-        checksums=checksums,
-        attempts=attempt,
-    )
+
+    def __init__(self, settings: TaskSettings) -> None:
+        limit_threads(settings.io_threads)
+        self._settings = settings
+        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._turns: set[Future[Array]] = set()
+        self._stopping = False
+
+    @cached_property
+    def _image(self) -> Image:
+        settings = self._settings
+        return open_image(settings.input_path, axes=settings.axes, dataset=settings.dataset)
+
+    @cached_property
+    def _output(self) -> Output:
+        return open_output(self._settings.output_path)
+
+    def run(self, index: int, worker: str, attempt: int) -> BlockRecord | None:
+        """Do one block.
+
+        Parameters
+        ----------
+        index : int
+            Its number.
+        worker : str
+            Name of the worker, for the record.
+        attempt : int
+            Which attempt this is, from 1.
+
+        Returns
+        -------
+        BlockRecord or None
+            The block is on the disk, synced and compared, when this returns. None: nothing has
+            been done of it, since `stop` came before its turn in the kernel.
+
+        Raises
+        ------
+        InputError
+            If the input is damaged or not finite.
+        OutputError
+            If the output cannot be written, or does not hold what was written.
+        """
+        if self._stopping:
+            return None
+        block = self._settings.grid[index]
+        begin, clock = datetime.now(UTC), _Clock()
+        padded = [self._image.read(block.padded)]
+        clock.lap("read")
+        values = self._denoised(block, padded, clock)
+        if values is None:
+            return None
+        checksums = self._finished(block, values, clock)
+        return BlockRecord(
+            block=index,
+            worker=worker,
+            job=os.environ.get("SLURM_JOB_ID"),
+            start=begin.isoformat(timespec="milliseconds"),
+            seconds=StageSeconds(**clock.seconds),
+            peak_bytes=peak_bytes(),
+            checksums=checksums,
+            attempts=attempt,
+        )
+
+    def stop(self) -> None:
+        """Give back the blocks that are not in the kernel yet, at once; finish the others."""
+        self._stopping = True
+        for turn in tuple(self._turns):
+            turn.cancel()
+
+    def close(self) -> None:
+        """Stop, and end the kernel's thread when it has nothing left to do."""
+        self.stop()
+        self._kernel.shutdown(wait=False)
+
+    def _denoised(self, block: Block, padded: list[Array], clock: _Clock) -> Array | None:
+        """Wait for the kernel, and denoise what is in `padded`; None if `stop` came before."""
+        turn = self._kernel.submit(self._denoise, block, padded, clock)
+        self._turns.add(turn)
+        if self._stopping:
+            turn.cancel()
+        try:
+            return turn.result()
+        except CancelledError:
+            return None
+        finally:
+            self._turns.discard(turn)
+            del turn  # an error in it holds this frame: together they would keep the input
+
+    def _denoise(self, block: Block, padded: list[Array], clock: _Clock) -> Array:
+        clock.lap("wait")
+        settings = self._settings
+        values: Array = denoise_block(
+            padded.pop(),  # which is then nobody's, and freed with the kernel's own memory
+            padded_origin=block.padded.start,
+            core=block.core,
+            image_shape=settings.grid.image_shape,
+            noise=settings.noise,
+            parameters=settings.parameters,
+            threads=settings.threads,
+        )
+        if self._output.dtype.itemsize < FLOAT32_BYTES:  # smaller before the next kernel begins
+            values = self._converted(values)
+        clock.lap("kernel")
+        return values
+
+    def _converted(self, values: Array) -> Array:
+        """Round the whole block, plane by plane."""
+        stored = np.empty(values.shape, self._output.dtype)
+
+        def convert(plane: tuple[int, ...]) -> None:
+            stored[plane] = convert_dtype(values[plane], stored.dtype)
+
+        _each(convert, list(np.ndindex(values.shape[:3])), self._settings.io_threads)
+        return stored
+
+    def _finished(self, block: Block, values: Array, clock: _Clock) -> tuple[str, ...]:
+        """Write and verify beside the next kernel, or in its stead if there is no room for both."""
+        at_once = self._units_at_once(block)
+        in_work = at_once * prod(self._output.unit) * self._output.dtype.itemsize
+        needed = values.nbytes + _COPIES * max(0, in_work - _SMALL_BYTES)
+        if needed <= _ROOM * FLOAT32_BYTES * block.padded.voxels:
+            return self._write_and_verify(block, values, at_once, clock)
+        return self._kernel.submit(self._write_and_verify, block, values, at_once, clock).result()
+
+    def _units_at_once(self, block: Block) -> int:
+        """Return how many write units may be under way: an eighth of the block, or few bytes."""
+        unit = prod(self._output.unit)
+        few = block.core.voxels // 8 + _SMALL_BYTES // self._output.dtype.itemsize
+        return min(self._settings.io_threads, max(1, few // unit))
+
+    def _write_and_verify(
+        self, block: Block, values: Array, at_once: int, clock: _Clock
+    ) -> tuple[str, ...]:
+        clock.lap("wait")
+        output, units = self._output, list(block.core.tiles(self._output.unit))
+
+        def computed(unit: Box) -> Array:
+            part = values[unit.relative_to(block.core.start).slices]
+            return convert_dtype(part, output.dtype)
+
+        def verify(unit: Box) -> str:
+            stored = output.read(unit)
+            if not np.array_equal(stored, computed(unit)):
+                raise OutputError(
+                    f"{output.path} does not hold what was written at {unit.start} .. {unit.stop}: "
+                    f"the disk or the file system is at fault; the block will be done again"
+                )
+            return checksum(stored)
+
+        _each(lambda unit: output.write_unit(unit, computed(unit)), units, at_once)
+        output.sync(block.core)
+        clock.lap("write")
+        checksums = _each(verify, units, at_once)
+        clock.lap("verify")
+        return tuple(checksums)
+
+
+class _Clock:
+    """Seconds of one block, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lap = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count what has passed since the last lap to a stage."""
+        now = perf_counter()
+        self.seconds[stage] = round(self.seconds.get(stage, 0) + now - self._lap, 4)
+        self._lap = now
+
+
+def _each(do: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:
+    """Do something with each, in threads; return the results in order."""
+    if min(at_once, len(items)) == 1:
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(do, items))
 
 
 def probe(threads: int) -> int:
@@ -148,42 +306,3 @@ def peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _opened(settings: TaskSettings) -> tuple[Image, Output]:
-    limit_threads(settings.io_threads)
-    return (
-        _open_image(settings.input_path, settings.axes, settings.dataset),
-        _open_output(settings.output_path),
-    )
-
-
-@lru_cache(maxsize=1)
-def _open_image(path: Path, axes: str | None, dataset: str | None) -> Image:
-    return open_image(path, axes=axes, dataset=dataset)
-
-
-@lru_cache(maxsize=1)
-def _open_output(path: Path) -> Output:
-    return open_output(path)
-
-
-def _write(output: Output, block: Block, result: NDArray[np.float32]) -> None:
-    for unit in block.core.tiles(output.unit):
-        output.write_unit(unit, result[unit.relative_to(block.core.start).slices])
-    output.sync(block.core)
-
-
-def _verify(output: Output, block: Block, result: NDArray[np.float32]) -> tuple[str, ...]:
-    """Compare what the disk holds with what was computed, one write unit at a time."""
-    checksums = []
-    for unit in block.core.tiles(output.unit):
-        stored = output.read(unit)
-        expected = convert_dtype(result[unit.relative_to(block.core.start).slices], output.dtype)
-        if not np.array_equal(stored, expected):
-            raise OutputError(
-                f"{output.path} does not hold what was written at {unit.start} .. {unit.stop}: "
-                f"the disk or the file system is at fault; the block will be done again"
-            )
-        checksums.append(checksum(stored))
-    return tuple(checksums)

@@ -12,9 +12,10 @@ from distributed import Client
 from distributed.security import Security
 
 from denoise5d import execute as execute_module
+from denoise5d.dispatch import _AHEAD
 from denoise5d.execute import Run
 from denoise5d.ledger import BlockRecord
-from denoise5d.task import peak_bytes, probe
+from denoise5d.task import BLOCKS_IN_A_WORKER, peak_bytes, probe
 from runs import Project, run, structured
 
 
@@ -61,11 +62,11 @@ def test_peak_memory_is_that_of_the_worker_alone(client: Client) -> None:
 
 
 def test_few_blocks_are_under_way_at_a_time(project: Project, client: Client) -> None:
-    """Neither the scheduler nor the client knows more than a few of the 196 blocks."""
+    """Neither the scheduler nor the client knows more than a few of the 784 blocks."""
     project.image(structured((1, 1, 1, 112, 112), "uint8"), chunks=(1, 1, 1, 112, 112)).write(
-        output={"chunks": [1, 1, 1, 8, 8], "shards": None},
+        output={"chunks": [1, 1, 1, 4, 4], "shards": None},
         denoise={"iterations": 1, "patch": [0, 0, 0, 1, 1]},
-        blocks={"shape": [1, 1, 1, 8, 8]},
+        blocks={"shape": [1, 1, 1, 4, 4]},
     )
     known: list[int] = []
     under_way: list[int] = []
@@ -73,8 +74,7 @@ def test_few_blocks_are_under_way_at_a_time(project: Project, client: Client) ->
     def look(_: Run, __: BlockRecord) -> None:
         scheduler = client.cluster.scheduler
         known.append(max(len(scheduler.tasks), len(client.futures)))
-        states = [task.state for task in list(scheduler.tasks.values())]
-        under_way.append(len(states) - states.count("memory"))
+        under_way.extend(len(worker.processing) for worker in scheduler.workers.values())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute_module, "local_cluster", lambda *_, **__: nullcontext(client))
@@ -82,6 +82,6 @@ def test_few_blocks_are_under_way_at_a_time(project: Project, client: Client) ->
             project.config(), overwrite=False, on_begin=lambda _: None, on_block=look
         )
     project.check()
-    assert len(known) == 196
-    assert max(known) <= 8
-    assert max(under_way) <= 2, "one a worker: what it held in reserve would die with it"
+    assert len(known) == 784
+    assert max(known) <= 2 * _AHEAD * 2 * BLOCKS_IN_A_WORKER, "handed out, and not yet forgotten"
+    assert max(under_way) <= BLOCKS_IN_A_WORKER, "what it held in reserve would die with it"

@@ -23,7 +23,7 @@ from denoise5d.geometry import Box
 from denoise5d.ledger import Ledger
 from denoise5d.plan import Layout
 from denoise5d.store import Description, Output, create_output, open_output
-from denoise5d.task import run_block
+from denoise5d.task import BlockWorker
 from runs import PATIENCE_SECONDS, Project, driver, run, structured
 
 Start = Callable[..., Run]
@@ -173,7 +173,10 @@ def test_a_block_counts_when_it_is_on_the_disk(
 
         monkeypatch.setattr(Output, name, call)
     monkeypatch.setattr(Output, "_remove_damaged", lambda *_: None)
-    record = run_block(finished.settings, finished.job.plan.grid[0], "by hand", 1)
+    worker = BlockWorker(finished.settings)
+    record = worker.run(0, "by hand", 1)
+    worker.close()
+    assert record is not None
     units = len(record.checksums)
     assert calls == ["write_unit"] * units + ["sync"] + ["read"] * units
 
