@@ -73,7 +73,8 @@ def test_killed_driver_then_killed_worker(slow: Project) -> None:
         assert again.finish() == 0, again.log()
     assert slow.lines()[: len(committed)] == committed
     slow.check()
-    assert [record.attempts for record in slow.records() if record.attempts > 1] == [2]
+    again_done = [record.attempts for record in slow.records() if record.attempts > 1]
+    assert again_done in ([2], [2, 2]), "the worker had two blocks at most"
     assert "worker died" in again.log()
 
     assert run(slow)[0] == 0, "a finished run has nothing to do"

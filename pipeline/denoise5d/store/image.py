@@ -88,9 +88,12 @@ class Image:
             raise ValueError(f"{box} is not inside the image of {self.info.shape}")
         axes = self.info.axes
         slices = dict(zip(AXES, box.slices, strict=True))
-        stored = read_region(self._array, self._folder, tuple(slices[a] for a in axes), axes)
-        ordered = stored.transpose([axes.index(axis) for axis in AXES if axis in axes])
-        return np.ascontiguousarray(ordered.reshape(box.shape), dtype=self.info.dtype)
+        values = np.empty(box.shape, self.info.dtype)
+        known = values[tuple(slice(None) if axis in axes else 0 for axis in AXES)]
+        kept = [axis for axis in AXES if axis in axes]
+        stored = known.transpose([kept.index(axis) for axis in axes])  # as it is on the disk
+        read_region(self._array, self._folder, tuple(slices[a] for a in axes), axes, stored)
+        return values
 
     def content_sample(self) -> str:
         """Return a hex digest of shape, dtype and at most 16 chunks spread over the image.

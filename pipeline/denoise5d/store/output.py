@@ -61,6 +61,9 @@ class Output:
     def write_unit(self, box: Box, array: NDArray[Any]) -> None:
         """Write one write unit; what a killed attempt left of it is replaced.
 
+        The file is flushed to the disk; `sync` does it for its name. Several threads may write
+        units at the same time.
+
         Parameters
         ----------
         box : Box
@@ -85,18 +88,19 @@ class Output:
                 left_over.unlink(missing_ok=True)
             self._remove_damaged(box, file)
             self._array[box.slices] = stored
+            flush(file)
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return the stored voxels of a box, 5-D TCZYX; InputError if a file of it is damaged."""
-        stored = read_region(self._array, self._folder, box.slices, AXES)
-        return np.ascontiguousarray(stored, dtype=self.dtype)
+        stored = np.empty(box.shape, self.dtype)
+        read_region(self._array, self._folder, box.slices, AXES, stored)
+        return stored
 
     def sync(self, box: Box) -> None:
         """Make all write units of a box survive a crash of the machine.
 
-        Each file is flushed to the disk, and so are the folders above it up to the array's, since
-        a renamed file is found again only when its folder is on the disk too. Units that hold only
-        the fill value have no file.
+        The files are on the disk since `write_unit`. Flushed here are the folders above them up to
+        the array's: a renamed file is found again only when its folder is on the disk too.
 
         Raises
         ------
@@ -104,11 +108,10 @@ class Output:
             The disk reports an error.
         """
         folders: set[Path] = set()
+        for unit in box.tiles(self.unit):
+            file = self._file(unit)
+            folders.update(file.parents[: len(file.relative_to(self._folder).parts)])
         with output_errors(self._folder):
-            for unit in box.tiles(self.unit):
-                file = self._file(unit)
-                flush(file)
-                folders.update(file.parents[: len(file.relative_to(self._folder).parts)])
             for folder in sorted(folders, reverse=True):  # the deepest first
                 flush(folder)
 

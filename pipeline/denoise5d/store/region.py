@@ -8,7 +8,7 @@ look at the length).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import BloscCodec
 
 from denoise5d.errors import InputError
@@ -36,9 +37,9 @@ def limit_threads(threads: int) -> None:
 
 
 def read_region(
-    array: zarr.Array[Any], folder: Path, selection: Selection, axes: str
-) -> NDArray[Any]:
-    """Return the values of a region.
+    array: zarr.Array[Any], folder: Path, selection: Selection, axes: str, out: NDArray[Any]
+) -> None:
+    """Read the values of a region into an array that is there.
 
     Parameters
     ----------
@@ -50,11 +51,8 @@ def read_region(
         Start and stop on each axis of the array.
     axes : str
         A letter for each of these axes, for messages.
-
-    Returns
-    -------
-    ndarray
-        Of the selection's shape and the array's dtype.
+    out : ndarray
+        Of the selection's shape, with any strides, and of any type that can hold the values.
 
     Raises
     ------
@@ -62,7 +60,7 @@ def read_region(
         A file cannot be read or decoded; the message names it and the voxels it holds.
     """
     try:
-        return _read(array, folder, selection)
+        _read(array, folder, selection, out)
     except MemoryError:
         raise
     except Exception as error:  # codecs raise whatever they like
@@ -77,7 +75,7 @@ def chunk_file(array: zarr.Array[Any], folder: Path, cell: tuple[int, ...]) -> P
     return folder / array.metadata.encode_chunk_key(cell)
 
 
-def _read(array: zarr.Array[Any], folder: Path, selection: Selection) -> NDArray[Any]:
+def _read(array: zarr.Array[Any], folder: Path, selection: Selection, out: NDArray[Any]) -> None:
     """Read a region; raise anything if a file of it is damaged."""
     if not (folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")).is_file():
         raise FileNotFoundError(f"the array {folder} is gone")
@@ -86,7 +84,12 @@ def _read(array: zarr.Array[Any], folder: Path, selection: Selection) -> NDArray
     if sharded or blosc:
         for file, _ in _files(array, folder, selection):
             _check_length(file, blosc=blosc)
-    return np.asarray(array[selection])
+    # Zarr decodes a chunk in memory of its own, but also all that is wanted of a shard.
+    for part in _slabs(array, selection) if sharded else [selection]:
+        inside = tuple(
+            slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, selection, strict=True)
+        )
+        array.get_basic_selection(part, out=NDBuffer.from_numpy_array(out[inside]))
 
 
 def _is_blosc(codec: object) -> bool:
@@ -112,7 +115,7 @@ def _blame(array: zarr.Array[Any], folder: Path, selection: Selection, axes: str
     """Read the region file by file and raise an InputError for the first that fails."""
     for file, part in _files(array, folder, selection):
         try:
-            _read(array, folder, part)
+            _read(array, folder, part, np.empty([s.stop - s.start for s in part], array.dtype))
         except MemoryError:
             raise
         except Exception as error:  # codecs raise whatever they like
@@ -126,14 +129,30 @@ def _files(
     array: zarr.Array[Any], folder: Path, selection: Selection
 ) -> Iterator[tuple[Path, Selection]]:
     """Yield each file that a region touches, with the part of the region that it holds."""
-    unit = array.shards or array.chunks
+    for cell, part in _cells(array.shards or array.chunks, selection):
+        yield chunk_file(array, folder, cell), part
+
+
+def _slabs(array: zarr.Array[Any], selection: Selection) -> Iterator[Selection]:
+    """Yield the parts of a region that lie in one shard each, one layer of chunks in it."""
+    unit = list(array.shards or array.chunks)
+    counts = [u // c for u, c in zip(unit, array.chunks, strict=True)]
+    axis = next((i for i, count in enumerate(counts) if count > 1), 0)
+    unit[axis] = array.chunks[axis]
+    return (part for _, part in _cells(unit, selection))
+
+
+def _cells(
+    unit: Sequence[int], selection: Selection
+) -> Iterator[tuple[tuple[int, ...], Selection]]:
+    """Yield the cells of a lattice that a region touches, each with its part of the region."""
     cells = [range(s.start // u, -(-s.stop // u)) for s, u in zip(selection, unit, strict=True)]
     for cell in product(*cells):
         part = tuple(
             slice(max(s.start, c * u), min(s.stop, (c + 1) * u))
             for s, c, u in zip(selection, cell, unit, strict=True)
         )
-        yield chunk_file(array, folder, cell), part
+        yield cell, part
 
 
 def _words(selection: Selection, axes: str) -> str:

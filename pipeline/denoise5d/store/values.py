@@ -28,25 +28,29 @@ def convert_dtype(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return array
     if array.dtype != np.float32 or dtype.kind == "f":
         raise ValueError(f"values must be float32 or {dtype}, got {array.dtype}")
-    finite = np.isfinite(array)
-    if not finite.all():
-        count = array.size - int(np.count_nonzero(finite))
-        raise ValueError(f"values must be finite, {count} of {array.size} are NaN or infinite")
-    return _rounded(array, dtype)
-
-
-def _rounded(array: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    limits = np.iinfo(dtype)
-    # The largest value of 32- and 64-bit types is no float32: the next one is already beyond it.
-    highest = np.float32(limits.max)
-    if int(highest) > limits.max:
-        highest = np.nextafter(highest, np.float32(0))
-    rounded = np.rint(array)
-    beyond = rounded > highest
-    np.clip(rounded, np.float32(limits.min), highest, out=rounded)
-    result = rounded.astype(dtype)
-    result[beyond] = limits.max
+    result = np.empty(array.shape, dtype)
+    for plane in np.ndindex(array.shape[:-2]):  # which stays in a core's cache
+        if not _round(array[plane], result[plane]):
+            count = array.size - int(np.count_nonzero(np.isfinite(array)))
+            raise ValueError(f"values must be finite, {count} of {array.size} are NaN or infinite")
     return result
+
+
+def _round(array: NDArray[np.float32], out: NDArray[Any]) -> bool:
+    """Round and clip into `out`; tell whether all values are finite."""
+    if not np.isfinite(array).all():
+        return False
+    limits = np.iinfo(out.dtype)
+    rounded = np.rint(array)
+    highest = np.float32(limits.max)
+    if int(highest) == limits.max:
+        np.clip(rounded, limits.min, limits.max, out=rounded)
+        out[...] = rounded
+    else:  # of 32- and 64-bit types: no float32, and the next one is already beyond it
+        beyond = rounded >= highest
+        out[...] = np.clip(rounded, limits.min, np.nextafter(highest, np.float32(0)))
+        out[beyond] = limits.max
+    return True
 
 
 def checksum(array: NDArray[Any]) -> str:
