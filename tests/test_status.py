@@ -27,13 +27,13 @@ CORES = [4 * 8 * 8, 4 * 8 * 2, 4 * 8 * 8, 4 * 8 * 2]  # voxels: the last column 
 
 
 def record(block: int, *, worker: str = "0", after: float = 0, attempts: int = 1) -> BlockRecord:
-    """Return a block that took 10 s: 1 to read, 6, 2, and 1 to verify."""
+    """Return a block that took 15 s: 1 to read, 1 of waiting, 10, 2, and 1 to verify."""
     return BlockRecord(
         block=block,
         worker=worker,
         job=None,
         start=(BEGIN + timedelta(seconds=after)).isoformat(timespec="milliseconds"),
-        seconds=StageSeconds(1.0, 6.0, 2.0, 1.0),
+        seconds=StageSeconds(1.0, 10.0, 2.0, 1.0, wait=1.0),
         peak_bytes=1000 + block,
         checksums=("0",),
         attempts=attempts,
@@ -79,8 +79,8 @@ def test_stopped(output: Path) -> None:
     assert (found.state, found.owner, found.seconds_left) == ("stopped", None, None)
     assert (found.blocks, found.blocks_done, found.retried) == (4, 2, 1)
     assert (found.voxels, found.voxels_done) == (sum(CORES), CORES[1] + CORES[2])
-    assert found.last_block == "2026-01-02T03:04:16+00:00"
-    assert (found.read_seconds, found.kernel_seconds) == (2, 12)
+    assert found.last_block == "2026-01-02T03:04:21+00:00"
+    assert (found.read_seconds, found.kernel_seconds) == (2, 20)
     assert (found.write_seconds, found.verify_seconds) == (4, 2)
     assert found.peak_bytes == 1002
     assert found.voxels_per_second == 2 * (CORES[1] + CORES[2]) / 20
@@ -153,6 +153,13 @@ def test_looking_changes_nothing(output: Path) -> None:
 def test_without_a_block_there_is_no_rate() -> None:
     assert Tally().rate() is None
     assert Tally().last is None
+
+
+def test_the_longer_of_kernel_and_files_counts() -> None:
+    tally = Tally()
+    tally.add(replace(record(0), seconds=StageSeconds(20.0, 10.0, 2.0, 3.0, wait=5.0)), 100)
+    assert tally.rate() == 4
+    assert tally.last == BEGIN + timedelta(seconds=40)
 
 
 def test_pauses_between_runs_do_not_count() -> None:

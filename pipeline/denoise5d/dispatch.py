@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -38,6 +38,11 @@ _HOPELESS = 3
 
 _AHEAD = 8
 """So many times the blocks that all workers have are handed out, if there are as many."""
+
+_WORKER_DIED = (
+    "its worker died, most likely killed for its memory (by the system, or by its own limit); a "
+    "higher blocks.memory_factor gives each block more, fewer cluster.workers leave more to each"
+)
 
 _PLUGIN = "denoise5d"
 
@@ -99,6 +104,13 @@ class Run:
 BlockDone = Callable[[Run, BlockRecord], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    block: int
+    number: int = 1
+    suspect: bool = False
+
+
 class Dispatch:
     """Hands out the blocks of a run and takes them back.
 
@@ -122,7 +134,8 @@ class Dispatch:
         self._stopping = stopping
         self._on_block = on_block
         self._todo = run.ledger.remaining()
-        self._handed_out: dict[Future, tuple[int, int]] = {}  # block and attempt
+        self._handed_out: dict[Future, _Attempt] = {}
+        self._suspects: list[_Attempt] = []
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._succeeded = False
         in_workers = BLOCKS_IN_A_WORKER * run.job.plan.budget.workers
@@ -132,18 +145,19 @@ class Dispatch:
 
     def work(self) -> None:
         """Return when all blocks are done or failed, or nothing more may be handed out."""
-        self._client.register_plugin(_InWorker(self._run.settings), name=_PLUGIN)
+        self._client.register_plugin(_Working(self._run.settings), name=_PLUGIN)
         self._hand_out()
-        drained = False
-        while self._handed_out:
+        told = False
+        while self._handed_out:  # suspects are waiting only while there is one among them
             records = self._take(self._next_ended())
             self._hand_out()  # before the disk is waited for
             self._run.ledger.append(records)
             for record in records:
                 self._on_block(self._run, record)
-            if self._ending and not drained:
-                drained = True
-                self._drain()
+            if self._ending and not told:
+                told = True
+                # Not waited for: a worker may hang, and the driver must hear a second signal.
+                Thread(target=self._give_back, daemon=True).start()
 
     def _next_ended(self) -> list[Future]:
         """Wait a moment for blocks that have ended, so that a signal is seen in between."""
@@ -158,11 +172,11 @@ class Dispatch:
         """Return the records of the blocks that are done, and see to the others."""
         records = []
         for future, outcome in zip(futures, self._outcomes(futures), strict=True):
-            block, attempt = self._handed_out.pop(future)
+            attempt = self._handed_out.pop(future)
             if isinstance(outcome, BlockRecord):
                 records.append(outcome)
-            elif isinstance(outcome, str) and not (future.cancelled() and self._ending):
-                self._retry(block, attempt, outcome)
+            elif outcome is not None:
+                self._retry(attempt, outcome)
             future.release()
         self._succeeded = self._succeeded or bool(records)
         return records
@@ -177,47 +191,51 @@ class Dispatch:
 
     def _hand_out(self) -> None:
         """Fill up what is handed out, many blocks at a time, unless there is a reason not to."""
-        room = self._most - len(self._handed_out)
-        if self._ending or not (self._few or 2 * room >= self._most):
+        if self._ending:
             return
-        self._submit([(block, 1) for block in islice(self._todo, room)])
+        if self._suspects and not any(a.suspect for a in self._handed_out.values()):
+            self._submit([self._suspects.pop(0)])
+        room = self._most - len(self._handed_out)
+        if self._few or 2 * room >= self._most:
+            self._submit([_Attempt(block) for block in islice(self._todo, room)])
 
     @property
     def _ending(self) -> bool:
         """Whether no block may be begun any more: on a signal, or because all would fail."""
         return self._stopping() or (not self._succeeded and len(self._run.failures) >= _HOPELESS)
 
-    def _submit(self, attempts: list[tuple[int, int]]) -> None:
+    def _submit(self, attempts: list[_Attempt]) -> None:
         if attempts:
-            futures = self._client.map(_do, *zip(*attempts, strict=True), pure=False)
+            numbers = zip(*[(a.block, a.number) for a in attempts], strict=True)
+            futures = self._client.map(_do, *numbers, pure=False)
             for future, attempt in zip(futures, attempts, strict=True):
                 self._handed_out[future] = attempt
                 future.add_done_callback(self._ended.put)
 
-    def _retry(self, block: int, attempt: int, reason: str) -> None:
-        """Try a failed block again, or give it up."""
+    def _retry(self, attempt: _Attempt, reason: str) -> None:
+        """Try a failed block again, or give it up.
+
+        With a worker die two blocks, and one of them may be the cause. Such suspects are tried one
+        at a time: the cause dies as often as it may, and nothing else dies with it twice.
+        """
         most = 1 + self._run.job.config.blocks.retries
-        log.warning("block %d failed, attempt %d of %d: %s", block, attempt, most, reason)
-        if attempt == most:
-            self._run.failures.append(Failure(block, reason))
+        log.warning(
+            "block %d failed, attempt %d of %d: %s", attempt.block, attempt.number, most, reason
+        )
+        if attempt.number == most:
+            self._run.failures.append(Failure(attempt.block, reason))
+        elif reason == _WORKER_DIED:
+            self._suspects.append(_Attempt(attempt.block, attempt.number + 1, suspect=True))
         elif not self._ending:  # else it is left to the next run
-            self._submit([(block, attempt + 1)])
+            self._submit([replace(attempt, number=attempt.number + 1)])
 
-    def _drain(self) -> None:
-        """Take back all blocks but those in the kernel, or past it, which are left to finish."""
-        # Not waited for: a worker may hang, and the driver must hear a second signal.
-        Thread(target=self._stop_workers, daemon=True).start()
-        begun = {key for keys in self._client.processing().values() for key in keys}
-        for future in self._handed_out:
-            if future.key not in begun and not future.done():
-                future.cancel()
-
-    def _stop_workers(self) -> None:
-        with suppress(Exception, CancelledError):  # one that dies meanwhile has nothing to stop
-            self._client.run(_stop)
+    def _give_back(self) -> None:
+        """Let the workers return all blocks undone but those in the kernel, or past it."""
+        with suppress(Exception, CancelledError):  # the run may end before all have answered
+            self._client.register_plugin(_Stopped(), name=_PLUGIN)
 
 
-class _InWorker(WorkerPlugin):  # type: ignore[misc]
+class _Working(WorkerPlugin):  # type: ignore[misc]
     """Lives in each worker, also in one that takes the place of another, and does the blocks."""
 
     def __init__(self, settings: TaskSettings) -> None:
@@ -225,21 +243,28 @@ class _InWorker(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002
         """Begin."""
-        self.blocks = BlockWorker(self._settings)
+        self._blocks = BlockWorker(self._settings)
+
+    def run(self, block: int, worker: str, attempt: int) -> BlockRecord | None:
+        """Do one block; see `BlockWorker.run`."""
+        return self._blocks.run(block, worker, attempt)
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
-        """End, when the worker does, or the next run begins."""
-        self.blocks.close()
+        """Give way to another plugin, or end with the worker."""
+        self._blocks.stop()
+
+
+class _Stopped(WorkerPlugin):  # type: ignore[misc]
+    """Takes the place of `_Working`, and gives every block back."""
+
+    def run(self, *_: object) -> None:
+        """Do nothing."""
 
 
 def _do(block: int, attempt: int) -> BlockRecord | None:
     worker = get_worker()
-    blocks: BlockWorker = worker.plugins[_PLUGIN].blocks
-    return blocks.run(block, str(worker.name), attempt)
-
-
-def _stop(dask_worker: Worker) -> None:
-    dask_worker.plugins[_PLUGIN].blocks.stop()
+    plugin: _Working | _Stopped = worker.plugins.get(_PLUGIN) or _Stopped()
+    return plugin.run(block, str(worker.name), attempt)
 
 
 def _outcome(future: Future) -> BlockRecord | str | None:
@@ -247,11 +272,7 @@ def _outcome(future: Future) -> BlockRecord | str | None:
     try:
         record: BlockRecord | None = future.result()
     except KilledWorker:
-        return (
-            "its worker died, most likely killed for its memory (by the system, or by its own "
-            "limit); a higher blocks.memory_factor gives each block more, fewer cluster.workers "
-            "leave more to each"
-        )
+        return _WORKER_DIED
     except CancelledError:
         return "the scheduler lost it"
     except Denoise5dError as error:

@@ -94,9 +94,10 @@ class Tally:
         stages = asdict(record.seconds)
         for stage in self.seconds:
             self.seconds[stage] += stages[stage]
-        entry = _Entry(
-            record.worker, datetime.fromisoformat(record.start), voxels, sum(stages.values())
-        )
+        start = datetime.fromisoformat(record.start)
+        end = start + timedelta(seconds=sum(stages.values()))
+        files = record.seconds.read + record.seconds.write + record.seconds.verify
+        entry = _Entry(record.worker, start, end, voxels, record.seconds.kernel, files)
         self._recent.append(entry)
         self.blocks += 1
         self.voxels += voxels
@@ -107,7 +108,8 @@ class Tally:
     def rate(self, *, since: datetime | None = None, workers: int | None = None) -> float | None:
         """Return voxels a second: what one worker does, times their number. None without blocks.
 
-        Pauses between two runs do not count.
+        A worker reads and writes while the kernel runs: the longer of the two counts. Pauses
+        between two runs do not.
 
         Parameters
         ----------
@@ -119,7 +121,7 @@ class Tally:
         """
         entries = [e for e in self._recent if since is None or e.start >= since]
         entries = entries or list(self._recent)
-        seconds = sum(entry.seconds for entry in entries)
+        seconds = max(sum(e.kernel for e in entries), sum(e.files for e in entries))
         if seconds == 0:
             return None
         workers = workers or len({entry.worker for entry in entries})
@@ -130,12 +132,10 @@ class Tally:
 class _Entry:
     worker: str
     start: datetime
+    end: datetime
     voxels: int
-    seconds: float
-
-    @property
-    def end(self) -> datetime:
-        return self.start + timedelta(seconds=self.seconds)
+    kernel: float
+    files: float
 
 
 def read_status(output: Path) -> Status:

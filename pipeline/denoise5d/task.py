@@ -183,11 +183,6 @@ class BlockWorker:
         for turn in tuple(self._turns):
             turn.cancel()
 
-    def close(self) -> None:
-        """Stop, and end the kernel's thread when it has nothing left to do."""
-        self.stop()
-        self._kernel.shutdown(wait=False)
-
     def _denoised(self, block: Block, padded: list[Array], clock: _Clock) -> Array | None:
         """Wait for the kernel, and denoise what is in `padded`; None if `stop` came before."""
         turn = self._kernel.submit(self._denoise, block, padded, clock)

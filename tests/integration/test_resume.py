@@ -8,14 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, Worker, WorkerPlugin
 
+from denoise5d import dispatch, task
 from denoise5d import execute as execute_module
 from denoise5d.errors import StoppedEarlyError
 from denoise5d.execute import Run
@@ -139,6 +142,114 @@ def test_a_signal_while_workers_start_begins_nothing(slow: Project, client: Clie
     assert slow.records() == []
 
 
+def test_a_stop_reaches_the_workers(slow: Project, client: Client, start: Start) -> None:
+    """A kernel that is told of it goes on; after the signal none is begun."""
+    entries = slow.folder / "entries"
+
+    class Patch(WorkerPlugin):
+        """In the workers; kernels from the third one on wait for the stop."""
+
+        def setup(self, worker: Worker) -> None:
+            self.denoise_block = task.denoise_block
+
+            def noted(*arguments: Any, **options: Any) -> Any:
+                with entries.open("a") as file:
+                    file.write("entered\n")
+                if len(entries.read_text().splitlines()) > 2:
+                    signalled.touch()
+                    deadline = time.monotonic() + PATIENCE_SECONDS
+                    while not isinstance(worker.plugins["denoise5d"], dispatch._Stopped):
+                        assert time.monotonic() < deadline
+                        time.sleep(0.02)
+                return self.denoise_block(*arguments, **options)
+
+            task.denoise_block = noted
+
+        def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+            task.denoise_block = self.denoise_block
+
+    signalled = slow.folder / "signalled"
+
+    def interrupt() -> None:
+        while not signalled.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    with patched_workers(client, Patch()):
+        thread.start()
+        with pytest.raises(StoppedEarlyError):
+            start(slow)
+    thread.join()
+    entered = len(entries.read_text().splitlines())
+    assert len(slow.records()) == entered <= 5
+    start(slow)
+    slow.check()
+
+
+DEADLY = """
+import os, sys
+from contextlib import contextmanager
+from pathlib import Path
+from distributed import WorkerPlugin
+from denoise5d import cluster, execute, task
+from denoise5d.config import load_config
+
+class Deadly(WorkerPlugin):
+    def setup(self, worker):
+        original = task.denoise_block
+        def deadly(*arguments, core, **options):
+            if core.start == (0, 0, 0, 32, 64):
+                os._exit(9)
+            return original(*arguments, core=core, **options)
+        task.denoise_block = deadly
+
+@contextmanager
+def local_cluster(*arguments, **options):
+    with cluster.local_cluster(*arguments, **options) as client:
+        client.register_plugin(Deadly())
+        yield client
+
+if __name__ == "__main__":
+    execute.local_cluster = local_cluster
+    nothing = lambda *_: None
+    config = load_config(Path(sys.argv[1]))
+    execute.execute(config, overwrite=False, on_begin=nothing, on_block=nothing)
+"""
+
+
+def test_a_block_that_kills_its_worker(slow: Project) -> None:
+    """It alone fails: what dies with it is done again, and is not with it a second time."""
+    slow.write(
+        output={"chunks": [1, 1, 12, 16, 16], "shards": None},
+        denoise={"iterations": 1},
+        blocks={"shape": [1, 1, 12, 32, 32], "retries": 2},
+    )
+    script = slow.folder / "deadly.py"
+    script.write_text(DEADLY)
+    ended = subprocess.run(
+        [sys.executable, script, slow.yaml],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert f"1 of {BLOCKS} blocks failed, {BLOCKS - 1} are done" in ended.stderr
+    assert "block 8: its worker died" in ended.stderr
+    assert max(record.attempts for record in slow.records()) <= 2
+    assert run(slow)[0] == 0
+    slow.check()
+
+
+@contextmanager
+def patched_workers(client: Client, plugin: WorkerPlugin) -> Iterator[None]:
+    client.register_plugin(plugin, name="patch")
+    try:
+        yield
+    finally:
+        client.unregister_worker_plugin("patch")
+
+
 def test_killed_between_output_and_ledger(
     slow: Project, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +287,6 @@ def test_a_block_counts_when_it_is_on_the_disk(
     monkeypatch.setattr(Output, "_remove_damaged", lambda *_: None)
     worker = BlockWorker(finished.settings)
     record = worker.run(0, "by hand", 1)
-    worker.close()
     assert record is not None
     units = len(record.checksums)
     assert calls == ["write_unit"] * units + ["sync"] + ["read"] * units
