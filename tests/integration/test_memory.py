@@ -1,15 +1,21 @@
-"""An image that is more than ten times as large as what all workers together may hold."""
+"""What a worker holds: of one block beside another one in the kernel, and of a whole image."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 import zarr
+from distributed import Client
 
+from denoise5d.execute import Run
 from denoise5d.machine import this_machine
 from denoise5d.prepare import open_input, prepare
+from denoise5d.task import peak_bytes
 from runs import Project, driver, structured
 
 SHAPE = (1, 16, 1, 2048, 2048)
@@ -19,6 +25,7 @@ MIB = 2**20
 
 
 def test_memory_is_bounded(project: Project) -> None:
+    """An image more than ten times as large as what all workers together may hold."""
     _store(project)
     project.write(
         output={"chunks": list(TILE), "shards": None},
@@ -45,6 +52,43 @@ def test_memory_is_bounded(project: Project) -> None:
     assert max(peaks) <= plan.bytes_per_worker
     assert max(peaks) - peaks[0] < 64 * MIB, "what blocks leave behind piles up in the workers"
     assert max(resident) - resident[0] < 32 * MIB
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_two_blocks_fit_the_memory_of_six(
+    dtype: str, project: Project, client: Client, start: Callable[..., Run]
+) -> None:
+    """One in the kernel, in the iteration that takes most; the other read, or written."""
+    block, blocks = (1, 1, 1, 2048, 2048), 8
+    image = zarr.create_array(
+        project.input, shape=(1, blocks, *block[2:]), dtype=dtype, chunks=TILE, fill_value=0
+    )
+    tile = structured(TILE, dtype)[0, 0, 0]
+    for c in range(blocks):
+        image[0, c, 0] = np.tile(tile + np.array(c, dtype), (8, 8))
+    project.write(
+        output={"chunks": list(TILE), "shards": None},
+        denoise={"iterations": 2, "patch": [0, 0, 0, 1, 1]},
+        blocks={"shape": list(block)},
+    )
+    client.restart()
+    start(_small(project.folder / "small"))  # the interpreter's part of the reserve
+    idle = max(client.run(peak_bytes).values())
+    plan = start(project).job.plan
+    assert plan.padded_bytes == 4 * np.prod(block)
+    records = project.records()
+    assert max(r.seconds.wait for r in records) > 0, "nothing overlaps"
+    used = max(record.peak_bytes for record in records) - idle
+    assert used <= 6 * plan.padded_bytes
+
+
+def _small(folder: Path) -> Project:
+    folder.mkdir()
+    project = Project(folder).image(structured((1, 1, 1, 64, 64), "uint16"))
+    return project.write(
+        output={"chunks": [1, 1, 1, 32, 32], "shards": None},
+        blocks={"shape": [1, 1, 1, 32, 32]},
+    )
 
 
 def _store(project: Project) -> None:
