@@ -138,10 +138,9 @@ class Dispatch:
         self._suspects: list[_Attempt] = []
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._succeeded = False
-        in_workers = BLOCKS_IN_A_WORKER * run.job.plan.budget.workers
+        self._in_workers = BLOCKS_IN_A_WORKER * run.job.plan.budget.workers
         # Dask keeps blocks in its queue only if they are more than twice what its workers can do.
-        self._few = run.ledger.blocks - run.ledger.done_count <= 2 * in_workers
-        self._most = in_workers if self._few else _AHEAD * in_workers
+        self._few = run.ledger.blocks - run.ledger.done_count <= 2 * self._in_workers
 
     def work(self) -> None:
         """Return when all blocks are done or failed, or nothing more may be handed out."""
@@ -195,8 +194,11 @@ class Dispatch:
             return
         if self._suspects and not any(a.suspect for a in self._handed_out.values()):
             self._submit([self._suspects.pop(0)])
-        room = self._most - len(self._handed_out)
-        if self._few or 2 * room >= self._most:
+        # Until one has succeeded all may be about to fail.
+        ahead = 1 if self._few or not self._succeeded else _AHEAD
+        most = ahead * self._in_workers
+        room = most - len(self._handed_out)
+        if ahead == 1 or 2 * room >= most:
             self._submit([_Attempt(block) for block in islice(self._todo, room)])
 
     @property
