@@ -356,7 +356,7 @@ def test_status_before_during_and_in_json(config: Path) -> None:
         "stopped: `denoise5d run` with this YAML goes on",
         "1 of 4 done  (25.0% of 8.19 kvoxel)",
         "ago  (2026-01-02 03:04:06 UTC)",
-        "2.05 kvoxel/s over the last blocks",
+        "4.10 kvoxel/s over the last blocks",
         "read 0.1 s, kernel 0.5 s, write 0.3 s, verify 0.1 s",
         "100 MiB a worker",
         "0 blocks",
@@ -401,7 +401,7 @@ def test_a_log_has_a_line_for_each_block(
     assert plan.startswith("4 blocks of [1, 1, 4, 16, 32], 1 worker with 1 thread and ")
     assert first == (
         "block 0 done (2 of 4) in 1.0 s: read 0.10, kernel 0.50, write 0.30, verify 0.10 s; "
-        "peak 100 MiB; worker 0; 2.05 kvoxel/s, 0:00:02 left"
+        "peak 100 MiB; worker 0; 4.10 kvoxel/s, 0:00:01 left"
     )
     assert last.endswith("0:00:00 left")
     captured = capsys.readouterr()
@@ -446,7 +446,7 @@ def test_the_bar_fits_the_terminal(
         bar.block(run, record(0))
     shown = screen.getvalue().replace("\x1b[2K", "").replace("\r", "\n").splitlines()
     last = [line for line in shown if "blocks" in line][-1]
-    assert last.rstrip().endswith("2/4 blocks, 2.05 kvoxel/s, 0:00:00, 0:00:02 left")
+    assert last.rstrip().endswith("2/4 blocks, 4.10 kvoxel/s, 0:00:00, 0:00:01 left")
     assert len(last) < width
 
 
