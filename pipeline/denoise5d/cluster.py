@@ -36,6 +36,7 @@ _SETTINGS = {
     # A worker over its limit broke the plan's promise: end it before the machine suffers.
     "distributed.worker.memory.terminate": 1.0,
     "distributed.admin.low-level-log-length": 0,
+    "distributed.diagnostics.computations.max-history": 1,
 }
 
 _NO_PAGES: dict[str, list[str]] = {
