@@ -29,7 +29,7 @@ HEADER = {"blocks": 20, "fingerprint": FINGERPRINT, "created": "2025-01-01T00:00
 
 
 def record(block, **changes):
-    seconds = StageSeconds(read=0.5, kernel=10.25, write=1.0, verify=0.25)
+    seconds = StageSeconds(read=0.5, kernel=10.25, write=1.0, verify=0.25, wait=2.5)
     plain = BlockRecord(
         block, "worker-0", "4711", "2025-01-01T00:00:01+00:00", seconds, 2**30, ("ab", "cd"), 1
     )
@@ -70,7 +70,13 @@ def test_every_line_is_json_and_the_first_is_the_header(path):
     header, *lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert header["fingerprint"] == FINGERPRINT
     assert [line["block"] for line in lines] == [3, 0, 7]
-    assert lines[0]["seconds"] == {"read": 0.5, "kernel": 10.25, "write": 1.0, "verify": 0.25}
+    assert lines[0]["seconds"] == {
+        "read": 0.5,
+        "kernel": 10.25,
+        "write": 1.0,
+        "verify": 0.25,
+        "wait": 2.5,
+    }
 
 
 # --- crashes --------------------------------------------------------------------------------------
