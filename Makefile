@@ -10,7 +10,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find cpp pipeline configs sl
 	-not -name '*.pyc' -not -name '*.so')
 CXX_FILES := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
-BENCHMARKS := $(wildcard $(patsubst %,tests/benchmarks/%.py,quality speed memory scaling pipeline))
+BENCHMARKS := $(wildcard $(patsubst %,tests/benchmarks/%.py,quality speed memory scaling stages pipeline))
 
 .PHONY: demo test lint test-cpp test-python benchmarks clean
 .NOTPARALLEL:

@@ -36,7 +36,8 @@ template <int Count> void sum_fixed(float* __restrict out, const float* const* r
 }
 
 // out = rows[0] + rows[1] + ..., from left to right.
-void sum_rows(float* __restrict out, const float* const* rows, int count, Size n) {
+[[gnu::noinline]] void sum_rows(float* __restrict out, const float* const* rows, int count,
+                                Size n) {
     switch (count) {
     case 1: return sum_fixed<1>(out, rows, n);
     case 3: return sum_fixed<3>(out, rows, n);
@@ -60,8 +61,8 @@ void box(float* __restrict out, const float* in, Size step, int radius, Size n) 
     sum_rows(out, rows, 2 * radius + 1, n);
 }
 
-void distances(float* __restrict out, const float* a, const float* b, const float* precision_a,
-               const float* precision_b, Size n) {
+[[gnu::noinline]] void distances(float* __restrict out, const float* a, const float* b,
+                                 const float* precision_a, const float* precision_b, Size n) {
     if (precision_a == nullptr) {
 #pragma omp simd
         for (Size i = 0; i < n; ++i) {
@@ -80,7 +81,7 @@ void distances(float* __restrict out, const float* a, const float* b, const floa
 // A decreasing function of the patch distance: an exponential in shape (its eighth root is
 // linear), exactly 1 for distances that noise alone explains and exactly 0 from the cut-off on.
 // Whole vectors, over the end of the row.
-void weights(float* row, Size n, float slope, float top) {
+[[gnu::noinline]] void weights(float* row, Size n, float slope, float top) {
     const Native zero{}, one = zero + 1.0F;
     for (Size i = 0; i < n; i += kNative) {
         Native base = top - slope * load(row + i);
@@ -92,8 +93,9 @@ void weights(float* row, Size n, float slope, float top) {
     }
 }
 
-void accumulate(float* __restrict weight_sum, float* __restrict value_sum,
-                float* __restrict square_sum, const float* weight, const float* data, Size n) {
+[[gnu::noinline]] void accumulate(float* __restrict weight_sum, float* __restrict value_sum,
+                                  float* __restrict square_sum, const float* weight,
+                                  const float* data, Size n) {
     if (square_sum == nullptr) {
 #pragma omp simd
         for (Size i = 0; i < n; ++i) {

@@ -20,7 +20,7 @@ from denoise5d.machine import Machine
 from denoise5d.prepare import GIB, describe_input, prepare
 from tables import OUTPUT, ROOT, Cell, markdown
 
-PARTS = ("quality", "speed", "memory", "scaling", "pipeline")
+PARTS = ("quality", "speed", "memory", "scaling", "stages", "pipeline")
 
 TEMPLATE = Path(__file__).with_name("performance.template.md")
 
