@@ -131,70 +131,80 @@ inline void transpose(Eight (&rows)[kPatchRow]) {
     for (int i = 0; i < lanes; ++i) group.matrix[Size{i} * lanes + i] += static_cast<float>(voxels);
 }
 
-// The Cholesky factor: matrix = U^T U, U in the upper triangle, its diagonal inverted.
-[[gnu::noinline]] void factor(const Group& group) {
-    const int lanes = group.patch_lanes;
-    for (int j = 0; j < lanes; ++j) {
-        float* pivot = group.matrix + Size{j} * lanes;
-        const float inverse = 1.0F / __builtin_sqrtf(pivot[j]);
-        for (int x = j / kNative * kNative; x < lanes; x += kNative)
-            store(load(pivot + x) * inverse, pivot + x);
-        for (int i = j + 1; i < lanes; ++i) {
-            float* target = group.matrix + Size{i} * lanes;
-            const float scale = pivot[i];
-            for (int x = i / kNative * kNative; x < lanes; x += kNative)
-                store(load(target + x) - scale * load(pivot + x), target + x);
-        }
-        pivot[j] = inverse;
-    }
-}
-
-// inverse[i] = (inverse[i] - sum of scales[j] * inverse[j]) * pivot over from <= j < to, for
-// `Count` registers of its columns.
+// rows[i] -= sum of scales[j] * rows[j] over from <= j < to, for `Count` registers.
 template <int Count>
-inline void solve_row(float* inverse, Size stride, int i, int from, int to, const float* scales,
-                      Size scale_stride, float pivot) {
+inline void subtract_rows(float* rows, Size stride, int i, int from, int to, const float* scales,
+                          Size scale_stride) {
     Native sum[Count];
 #pragma GCC unroll 8
-    for (int b = 0; b < Count; ++b) sum[b] = load(inverse + i * stride + b * kNative);
+    for (int b = 0; b < Count; ++b) sum[b] = load(rows + i * stride + b * kNative);
     for (int j = from; j < to; ++j) {
         const float scale = scales[j * scale_stride];
-        const float* row = inverse + j * stride;
+        const float* row = rows + j * stride;
 #pragma GCC unroll 8
         for (int b = 0; b < Count; ++b) sum[b] = sum[b] - scale * load(row + b * kNative);
     }
 #pragma GCC unroll 8
-    for (int b = 0; b < Count; ++b) store(sum[b] * pivot, inverse + i * stride + b * kNative);
+    for (int b = 0; b < Count; ++b) store(sum[b], rows + i * stride + b * kNative);
 }
 
-// The inverse of U^T U, `Count` registers of its columns: the substitution in the identity with
-// U^T from the top down, then with U from the bottom up. Above `column` the first one meets zeros.
-template <int Count> void invert(const Group& group, int column) {
+// The same for any number of registers: as many at once as there are, or the sums would wait for
+// themselves.
+inline void subtract(float* rows, Size stride, int count, int i, int from, int to,
+                     const float* scales, Size scale_stride) {
+    for (; count >= 8; count -= 8, rows += 8 * kNative)
+        subtract_rows<8>(rows, stride, i, from, to, scales, scale_stride);
+    switch (count) {
+    case 1: return subtract_rows<1>(rows, stride, i, from, to, scales, scale_stride);
+    case 2: return subtract_rows<2>(rows, stride, i, from, to, scales, scale_stride);
+    case 3: return subtract_rows<3>(rows, stride, i, from, to, scales, scale_stride);
+    case 4: return subtract_rows<4>(rows, stride, i, from, to, scales, scale_stride);
+    case 5: return subtract_rows<5>(rows, stride, i, from, to, scales, scale_stride);
+    case 6: return subtract_rows<6>(rows, stride, i, from, to, scales, scale_stride);
+    case 7: return subtract_rows<7>(rows, stride, i, from, to, scales, scale_stride);
+    default: return;
+    }
+}
+
+void scale_row(float* row, int count, float factor) {
+    for (int b = 0; b < count; ++b) store(load(row + b * kNative) * factor, row + b * kNative);
+}
+
+// The Cholesky factor: matrix = U^T U, U in the upper triangle, its diagonal inverted.
+[[gnu::noinline]] void factor(const Group& group) {
     const int lanes = group.patch_lanes;
-    const float* const matrix = group.matrix;
-    float* const inverse = group.theta + column;
-    for (int i = column; i < lanes; ++i)
-        solve_row<Count>(inverse, lanes, i, column, i, matrix + i, lanes,
-                         matrix[Size{i} * lanes + i]);
-    for (int i = lanes - 1; i >= 0; --i)
-        solve_row<Count>(inverse, lanes, i, i + 1, lanes, matrix + Size{i} * lanes, 1,
-                         matrix[Size{i} * lanes + i]);
+    for (int i = 0; i < lanes; ++i) {
+        const int first = i / kNative * kNative, count = (lanes - first) / kNative;
+        float* const rows = group.matrix + first;
+        subtract(rows, lanes, count, i, 0, i, group.matrix + i, lanes);
+        float& pivot = group.matrix[Size{i} * lanes + i];
+        const float inverse = 1.0F / __builtin_sqrtf(pivot);
+        scale_row(rows + Size{i} * lanes, count, inverse);
+        pivot = inverse;
+    }
 }
 
-// theta = I - voxels * (U^T U)^-1, which is symmetric.
+// theta = I - voxels * (U^T U)^-1, which is symmetric: the substitution in the identity with U^T
+// from the top down, where a row ends at the diagonal, then with U from the bottom up.
 [[gnu::noinline]] void solve(const Group& group) {
     const int lanes = group.patch_lanes;
-    for (int i = 0; i < lanes * lanes; ++i) group.theta[i] = 0;
-    for (int i = 0; i < lanes; ++i) group.theta[Size{i} * lanes + i] = 1;
-    constexpr int kWide = 2 * kParts;
-    int column = 0;
-    for (; column + kWide * kNative <= lanes; column += kWide * kNative)
-        invert<kWide>(group, column);
-    for (; column < lanes; column += kLane) invert<kParts>(group, column);
+    const float* const matrix = group.matrix;
+    float* const theta = group.theta;
+    for (int i = 0; i < lanes * lanes; ++i) theta[i] = 0;
+    for (int i = 0; i < lanes; ++i) {
+        const int count = i / kNative + 1;
+        theta[Size{i} * lanes + i] = 1;
+        subtract(theta, lanes, count, i, 0, i, matrix + i, lanes);
+        scale_row(theta + Size{i} * lanes, count, matrix[Size{i} * lanes + i]);
+    }
+    for (int i = lanes - 1; i >= 0; --i) {
+        subtract(theta, lanes, lanes / kNative, i, i + 1, lanes, matrix + Size{i} * lanes, 1);
+        scale_row(theta + Size{i} * lanes, lanes / kNative, matrix[Size{i} * lanes + i]);
+    }
     const auto voxels = static_cast<float>(group.rows * group.width);
     for (int i = 0; i < lanes; ++i)
         for (int j = 0; j < lanes; ++j) {
-            float& value = group.theta[Size{i} * lanes + j];
+            float& value = theta[Size{i} * lanes + j];
             value = (i == j ? 1.0F : 0.0F) - voxels * value;
         }
 }
