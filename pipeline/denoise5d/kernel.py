@@ -30,7 +30,7 @@ from denoise5d.parameters import Parameters, Ridge
 
 Image: TypeAlias = NDArray[Any]
 
-ESTIMATOR_VERSION = 1
+ESTIMATOR_VERSION = 2
 """Goes up whenever the same parameters give other bits: blocks of two versions never mix."""
 
 ISA_VARIABLE = "DENOISE5D_ISA"

@@ -55,6 +55,8 @@ from denoise5d.prepare import Job, open_input, prepare
 from denoise5d.store import convert_dtype, create_output, open_image, open_output
 from denoise5d.task import TaskSettings
 
+OUTPUT = Path(__file__).parents[2] / "build" / "benchmarks"
+
 WORKERS = 2
 ROUNDS = 3
 NOISE = {"gain": 3.92, "offset": -388}
@@ -338,8 +340,6 @@ def start_of(record: BlockRecord) -> float:
 def markdown(found: dict[str, Any]) -> str:
     overlap, tiny = found["overlap"], found["scheduling"]
     lines = [
-        "# The pipeline around the kernel",
-        "",
         f"{found['machine']}; {WORKERS} workers of one thread; image {found['shape']}, "
         f"blocks {found['block']}, halo {found['halo']}.",
         "",
@@ -408,7 +408,7 @@ def benchmark(output: Path, *, quick: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small: to see that it works")
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part is None:

@@ -1,4 +1,7 @@
-"""How time grows with threads, voxels and windows: ``python tests/benchmarks/scaling.py``."""
+"""How time grows with threads, voxels, contents and windows.
+
+``python tests/benchmarks/scaling.py``
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ import numpy as np
 
 from cases import CAMERAS, PHOTONS, Sample, part_of_embryo, photographed
 from denoise5d import resolve_parameters
-from denoise5d.geometry import Index
+from denoise5d.geometry import Box, Index
 from denoise5d.machine import available_cpus
 from denoise5d.parameters import Parameters, resolve_ridge
+from denoise5d.phantom import Embryo
 from peers import computed, fast, standard
 from tables import Cell, arguments, markdown, write
 
-THREAD_SHAPES: dict[str, Index] = {"4-D": (5, 1, 16, 128, 128), "3-D": (1, 1, 32, 192, 192)}
+THREAD_SHAPES: dict[str, Index] = {"4-D": (4, 1, 24, 256, 256), "3-D": (1, 1, 48, 320, 320)}
 
 OVERSUBSCRIBED = 76
 """Threads asked for whatever the machine has: a node's."""
@@ -100,16 +104,40 @@ def windows(shape: Index) -> tuple[str, Any]:
     return markdown(head, rows), [dict(zip(head, row, strict=True)) for row in rows]
 
 
+def contents() -> tuple[str, Any]:
+    """Time images of one shape that hold more or less: background is cheap to the refinement."""
+    shape = THREAD_SHAPES["4-D"]
+    dark = np.full(shape, PHOTONS["mid"] / 50, np.float32)
+    whole = Embryo(shape, seed=3, peak=PHOTONS["mid"]).render(Box.whole(shape))
+    samples = {
+        "background alone": photographed(dark, CAMERAS[0], 3),
+        "the demo's embryo, with what is around it": photographed(whole, CAMERAS[0], 3),
+        "tissue from border to border": scene(shape),
+    }
+    times: dict[str, list[list[float]]] = {name: [] for name in samples}
+    for _ in range(3):
+        for name, sample in samples.items():
+            call = (sample.image, sample.noise, available_cpus())
+            times[name].append([seconds(fast, *call), seconds(standard, *call)])
+    rows: list[list[Cell]] = []
+    for name, runs in times.items():
+        pilot, both = (median(column) for column in zip(*runs, strict=True))
+        rows.append([name, pilot, both - pilot, prod(shape) / both / 1e6])
+    head = ["image", "pilot, s", "refinement, s", "million voxels per second"]
+    return markdown(head, rows), [dict(zip(head, row, strict=True)) for row in rows]
+
+
 def _yes(true: bool) -> str:
     return "yes" if true else "NO"
 
 
 def main() -> None:
-    options = arguments("Time over threads, voxels and windows.").parse_args()
+    options = arguments("Time over threads, voxels, contents and windows.").parse_args()
     parts, numbers = [], {}
     for name, title, (table, found) in (
-        ("threads", "Threads, in turns:", threads(1 if options.quick else 5)),
+        ("threads", "Threads, in turns:", threads(1 if options.quick else 3)),
         ("voxels", "Voxels, 4-D, defaults:", voxels(8 if options.quick else MEGAVOXELS[-1])),
+        ("contents", "What the image holds, 4-D, defaults, in turns:", contents()),
         ("windows", "Search windows, 4-D:", windows(THREAD_SHAPES["4-D"])),
     ):
         parts += [title, table]
