@@ -56,20 +56,29 @@ float energy_of(const Group& group, const float* patch, float mean) {
     return sum_of(sum);
 }
 
+template <int... Lanes> inline Eight shuffled(const Eight& a, const Eight& b) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, Lanes...);
+#else // GCC has that one from version 12 on only
+    using Mask [[gnu::vector_size(kPatchRow * sizeof(int))]] = int;
+    return __builtin_shuffle(a, b, Mask{Lanes...});
+#endif
+}
+
 // Swaps rows and columns.
 inline void transpose(Eight (&rows)[kPatchRow]) {
     Eight a[kPatchRow], b[kPatchRow];
     for (int i = 0; i < kPatchRow; i += 2) {
-        a[i] = __builtin_shufflevector(rows[i], rows[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-        a[i + 1] = __builtin_shufflevector(rows[i], rows[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+        a[i] = shuffled<0, 8, 2, 10, 4, 12, 6, 14>(rows[i], rows[i + 1]);
+        a[i + 1] = shuffled<1, 9, 3, 11, 5, 13, 7, 15>(rows[i], rows[i + 1]);
     }
     for (int i = 0; i < kPatchRow; i += i % 2 == 0 ? 1 : 3) {
-        b[i] = __builtin_shufflevector(a[i], a[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-        b[i + 2] = __builtin_shufflevector(a[i], a[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        b[i] = shuffled<0, 1, 8, 9, 4, 5, 12, 13>(a[i], a[i + 2]);
+        b[i + 2] = shuffled<2, 3, 10, 11, 6, 7, 14, 15>(a[i], a[i + 2]);
     }
     for (int i = 0; i < kPatchRow / 2; ++i) {
-        rows[i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        rows[i + 4] = __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+        rows[i] = shuffled<0, 1, 2, 3, 8, 9, 10, 11>(b[i], b[i + 4]);
+        rows[i + 4] = shuffled<4, 5, 6, 7, 12, 13, 14, 15>(b[i], b[i + 4]);
     }
 }
 
