@@ -527,7 +527,7 @@ def test_interrupted_once_twice_and_then_to_the_end(config: Path) -> None:
     driver.wait_for("no new blocks")
     code, out, err = driver.end()
     assert (code, out) == (75, "")
-    left = r"error: stopped early: [34] of 5 blocks are left; run the same command again to go on"
+    left = r"error: stopped early: [234] of 5 blocks are left; run the same command again to go on"
     assert re.fullmatch(left, err.splitlines()[-1])
 
     driver = Driver(config)
