@@ -119,7 +119,7 @@ def test_two_blocks_fit_the_memory_of_six(
         denoise=denoise,
         blocks={"shape": list(block)},
     )
-    client.run(_forget_peak)
+    client.run(Path("/proc/self/clear_refs").write_text, "5")  # counts the peak from now on
     start(_small(project.folder / "small"))  # the interpreter's part of the reserve
     idle = max(client.run(peak_bytes).values())
     plan = start(project).job.plan
@@ -128,10 +128,6 @@ def test_two_blocks_fit_the_memory_of_six(
     assert max(r.seconds.wait for r in records) > 0, "nothing overlaps"
     used = max(record.peak_bytes for record in records) - idle
     assert used <= 6 * plan.padded_bytes
-
-
-def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from now on
 
 
 def _small(folder: Path) -> Project:
