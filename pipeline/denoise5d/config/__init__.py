@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from denoise5d.config.load import json_schema, load_config
 from denoise5d.config.values import (
+    BatchConfig,
     BlocksConfig,
     ClusterConfig,
     Config,
@@ -24,6 +25,7 @@ from denoise5d.config.values import (
 )
 
 __all__ = [
+    "BatchConfig",
     "BlocksConfig",
     "ClusterConfig",
     "Config",

@@ -280,5 +280,6 @@ def _config(model: ConfigModel, source: Path) -> Config:
             cpus=_number(cluster.cpus),
             memory=_number(cluster.memory),
             dashboard=cluster.dashboard,
+            batch=None,
         ),
     )

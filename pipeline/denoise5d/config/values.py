@@ -154,28 +154,105 @@ class BlocksConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """What SLURM is asked for, and how the jobs start.
+
+    Attributes
+    ----------
+    count : int
+        Worker jobs (kind ``slurm``, key ``jobs``) or nodes (kind ``allocation``, key ``nodes``).
+    walltime : int
+        Longest time of a job in seconds, at least 60.
+    partition, account, qos, constraint, reservation : str or None
+        The options of sbatch of these names; one line without white space. None: not asked for.
+    memory_request : {"mem", "mem-per-cpu", "none"}
+        The option by which a job asks for memory; none: it does not ask.
+    exclusive : bool
+        Whether a job shares its nodes with no other.
+    interface : str or None
+        Network interface of scheduler and workers; None: that of the host's name.
+    scheduler_port : int
+        Port of the scheduler; 0: any that is free.
+    worker_ports : tuple of (int, int) or None
+        First and last port that a worker may listen on; None: any that is free.
+    local_folder : str or None
+        Folder on the disk of each node, absolute; None: TMPDIR of the node.
+    log_folder : Path or None
+        Folder of the jobs' output, absolute, links followed; None: beside the output store.
+    modules : tuple of str
+        Each is loaded by ``module load`` before Python starts.
+    prologue : str
+        Shell text run before each driver and worker, lines ended by newlines or not; "": none.
+    python : str or None
+        Python of the jobs, absolute; None: the one that submits.
+    extra_directives : tuple of str
+        Options of sbatch that are added, e.g. ``--gres=gpu:1``.
+    removed_directives : tuple of str
+        Names of options of sbatch that are left out, e.g. ``--mem``.
+    mail_user : str or None
+        Address that SLURM writes to.
+    mail_type : tuple of str
+        Events it writes about, in capitals; empty exactly without `mail_user`.
+    signal_lead : int
+        Seconds before the end of the driver's job at which it is warned, less than `walltime`.
+    until : {"done", "walltime"}
+        Whether jobs follow each other until the work is done, or one walltime is all.
+    """
+
+    count: int
+    walltime: int
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    reservation: str | None
+    memory_request: Literal["mem", "mem-per-cpu", "none"]
+    exclusive: bool
+    interface: str | None
+    scheduler_port: int
+    worker_ports: tuple[int, int] | None
+    local_folder: str | None
+    log_folder: Path | None
+    modules: tuple[str, ...]
+    prologue: str
+    python: str | None
+    extra_directives: tuple[str, ...]
+    removed_directives: tuple[str, ...]
+    mail_user: str | None
+    mail_type: tuple[str, ...]
+    signal_lead: int
+    until: Literal["done", "walltime"]
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """Where the work is done.
 
     Attributes
     ----------
-    kind : {"local"}
-        The machine that the command runs on.
+    kind : {"local", "slurm", "allocation"}
+        The machine that the command runs on; worker jobs that a driver submits to SLURM one by
+        one; or one job of several nodes.
     workers : int or None
-        Processes, a block at a time each; None: chosen by the plan.
+        Processes, a block at a time each, of kind ``local``; None: chosen by the plan.
     cpus : int or None
-        Threads of the kernel in each worker; None: what the machine has, shared out.
+        Threads of the kernel in each worker, and CPUs that its job asks for; None: what the
+        machine has, shared out.
     memory : float or None
-        Memory of a worker in GiB; None: what the machine has, shared out.
+        Memory of a worker in GiB. None: what the machine has, shared out; of the other kinds,
+        where it is the most that a worker's job may ask for, what the plan needs.
     dashboard : str or None
         ``host:port`` of dask's web page; None: no such page.
+    batch : BatchConfig or None
+        What SLURM is asked for; None exactly for kind ``local``.
     """
 
-    kind: Literal["local"]
+    kind: Literal["local", "slurm", "allocation"]
     workers: int | None
     cpus: int | None
     memory: float | None
     dashboard: str | None
+    batch: BatchConfig | None
 
 
 @dataclass(frozen=True, slots=True)
