@@ -45,7 +45,7 @@ ADDED = [  # below PATHS; the whole line that is expected
     ("denoise:\n  iterations: 04", "4: denoise.iterations: 04 is read by YAML as an octal number; "
      "remove the leading 0, or quote it as text"),
     ("denoise:\n  iterations: 1:30", "4: denoise.iterations: 1:30 is read by YAML as a number to "
-     "the base 60; write it out, or quote it as text"),
+     "the base 60; put it in quotes, or write it out"),
     ("denoise:\n  iterations: !!int x", "4: denoise.iterations: x is not written as YAML expects"),
     ("denoise:\n  pvalue: 1e-1", "4: denoise.pvalue: must be a number, got 1e-1 "
      "(YAML reads it as text: 0.1 is a number); write for example 0.1"),
@@ -182,8 +182,8 @@ ADDED = [  # below PATHS; the whole line that is expected
     ("noise: {gain: high, offset: 1}", "3: noise.gain: must be a number or a list with a number "
      f"for each channel, got high; {GIVE_GAIN}"),
     ("noise: {gian: 2, sigma: 1}", "3: noise.gian: is not a known key, got 2; did you mean gain?"),
-    ("cluster: {kind: slurm}", "3: cluster.kind: must be local, the only choice in this version, "
-     "got slurm; write for example local"),
+    ("cluster: {kind: pbs}", "3: cluster.kind: must be local, slurm or allocation, got pbs; "
+     "write for example local or slurm or allocation"),
     ("cluster: {workers: 0}", "3: cluster.workers: must be at least 1, got 0; "
      "write for example auto or 2"),
     ("cluster: {cpus: 200000}", "3: cluster.cpus: must be at most 100000, got 200000; "
@@ -230,6 +230,12 @@ WHOLE = [  # a file of its own; the whole line that is expected
      "text, got 'a\\x00'; remove it"),
     ('input: {path: "\\ud800"}\noutput: {path: b}', "1: input.path: contains a character that is "
      "no text, got '\\ud800'; remove it"),
+    ('input: {path: "a\\nb"}\noutput: {path: b}', "1: input.path: must not hold line breaks or "
+     "control characters, got 'a\\nb'; write for example embryo.zarr"),
+    ('input: {path: a}\noutput: {path: "b\\x7f"}', "2: output.path: must not hold line breaks or "
+     "control characters, got 'b\\x7f'; write for example embryo-denoised.zarr"),
+    ('input: {path: a, dataset: "0\\u2028"}\noutput: {path: b}', "1: input.dataset: must not hold "
+     "line breaks or control characters, got '0\\u2028'; write for example s1"),
     ("input: {path: a}\noutput: {path: ./x/../a}", "2: output.path: must not be the input itself, "
      "which stays as it is, got ./x/../a; give another folder"),
     ("input: {path: a}\noutput:\n  path: a/b", "3: output.path: must not lie inside the input, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -26,6 +27,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
     "null": (type(None),),
+    "boolean": (bool,),
 }
 LIMITS: dict[str, Callable[[Any, Any], bool]] = {
     "minimum": lambda value, limit: value >= limit,
@@ -37,6 +39,7 @@ LIMITS: dict[str, Callable[[Any, Any], bool]] = {
     "minLength": lambda value, limit: len(value) >= limit,
     "const": lambda value, limit: value == limit,
     "enum": lambda value, limit: value in limit,
+    "pattern": lambda value, limit: re.search(limit, value) is not None,
 }
 SAID = {"type", "title", "description", "default", "examples", "$defs", "$schema"}
 
@@ -47,7 +50,7 @@ def accepts(root: dict[str, Any], value: Any, rule: dict[str, Any] | None = None
     words = rule.get("type", list(TYPES))
     words = [words] if isinstance(words, str) else words
     kinds = tuple(kind for word in words for kind in TYPES[word])
-    if not isinstance(value, kinds) or isinstance(value, bool):
+    if not isinstance(value, kinds) or (isinstance(value, bool) and "boolean" not in words):
         return False
     return all(_holds(root, rule, word, value) for word in rule.keys() - SAID)
 
@@ -123,7 +126,16 @@ def test_shipped_files_load_and_fit_the_schema(path: Path) -> None:
         PATHS + "blocks: {halo: auto}",
         PATHS + "blocks: {halo: [0, 0, -1, 0, 0]}",
         PATHS + "blocks: {shape: [1, 1, 1]}",
-        PATHS + "cluster: {kind: slurm}",
+        PATHS + "cluster: {kind: pbs}",
+        PATHS + "cluster: {partition: 'a b'}",
+        PATHS + "cluster: {exclusive: 1}",
+        PATHS + "cluster: {modules: gcc}",
+        PATHS + "cluster: {modules: [-a]}",
+        PATHS + "cluster: {prologue: 3}",
+        PATHS + "cluster: {mail_type: [end]}",
+        PATHS + "cluster: {worker_ports: '9000'}",
+        PATHS + "cluster: {walltime: 12h}",
+        PATHS + "cluster: {scheduler_port: 65536}",
         PATHS + "noise: {gain: []}",
         PATHS + "nose: auto",
     ],

@@ -7,6 +7,7 @@ of two equal keys wins) are refused or explained.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,7 @@ class Document:
         rule = "is not written as YAML expects"
         number = node.tag in (_TAG + "int", _TAG + "float")
         if number and ":" in text:
-            rule = "is read by YAML as a number to the base 60; write it out, or quote it as text"
+            rule = "is read by YAML as a number to the base 60; put it in quotes, or write it out"
         elif number and re.fullmatch(r"[-+]?0[0-7_]+", text):
             rule = "is read by YAML as an octal number; remove the leading 0, or quote it as text"
         else:
@@ -203,6 +204,13 @@ def printable(text: str, limit: int = 60) -> str:
     """Return `text` cut to `limit` characters, in quotes and escaped where it is no plain text."""
     short = text if len(text) <= limit else text[: limit - 3] + "..."
     return short if short.isprintable() and short == short.strip() != "" else repr(short)
+
+
+def as_written(value: object) -> str:
+    """Return an example the way that it is written in YAML: text in quotes only where it must."""
+    if isinstance(value, str) and yaml.safe_load(value) != value:
+        return json.dumps(value)
+    return json.dumps(value).replace('"', "")
 
 
 def _read(path: Path) -> str:

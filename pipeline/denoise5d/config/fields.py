@@ -6,10 +6,11 @@ mistake gets one message that names the rule, not one for each member of the uni
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from denoise5d.config.document import Location
@@ -27,8 +28,14 @@ def broken_rules(broken: Sequence[RuleBroken]) -> PydanticCustomError:
     return PydanticCustomError("broken_rules", "rules broken", {"broken": list(broken)})
 
 
-AUTO, EXACT, NULL, NUMBER, LIST, GROUP = (
-    Tag(f"<{kind}>") for kind in ("'auto'", "'exact'", "null", "number", "list", "group")
+class Section(BaseModel):
+    """A group of keys; any other key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+AUTO, EXACT, TEXT, NULL, NUMBER, LIST, GROUP = (
+    Tag(f"<{kind}>") for kind in ("'auto'", "'exact'", "text", "null", "number", "list", "group")
 )
 
 
@@ -41,12 +48,17 @@ def _kind(value: object) -> str | None:
     return kind.tag if kind else None
 
 
-def either(rule: str) -> Discriminator:
+def any_text(value: object) -> str | None:
+    """Name the kind of a YAML value; all words are of one kind."""
+    return TEXT.tag if isinstance(value, str) else _kind(value)
+
+
+def either(rule: str, kind: Callable[[object], str | None] = _kind) -> Discriminator:
     """Choose the member of a union by the kind of the value; no member of that kind: `rule`.
 
     The tags appear in pydantic's locations, in angle brackets.
     """
-    return Discriminator(_kind, custom_error_type="rule", custom_error_message=rule)
+    return Discriminator(kind, custom_error_type="rule", custom_error_message=rule)
 
 
 def _channel_zero(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -68,6 +80,12 @@ def _axes(text: str) -> str:
     if set(axes) - set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
         raise PydanticCustomError("rule", "must be letters of TCZYX, each once, with Y and X")
     return axes
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
+        raise PydanticCustomError("rule", "must not hold line breaks or control characters")
+    return text
 
 
 def _local_path(text: str) -> str:
@@ -96,7 +114,7 @@ Halo = Annotated[tuple[Margin, ...], Five, AfterValidator(_channel_zero)]
 Patch = Annotated[tuple[Radius, ...], Five, AfterValidator(_channel_zero)]
 Search = Annotated[tuple[Distance, ...], Five, AfterValidator(_channel_zero)]
 Strides = Annotated[tuple[Stride, ...], Five, AfterValidator(_channel_one)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 LocalPath = Annotated[Text, AfterValidator(_local_path)]
 Axes = Annotated[str, AfterValidator(_axes)]
 HostPort = Annotated[str, AfterValidator(_dashboard)]

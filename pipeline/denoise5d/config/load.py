@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,16 +10,20 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from denoise5d.config.cluster_fields import ports, seconds
+from denoise5d.config.cluster_models import ClusterModel
 from denoise5d.config.document import (
     Document,
     Location,
     Mistake,
+    as_written,
     key_name,
     read_document,
 )
 from denoise5d.config.fields import RuleBroken
 from denoise5d.config.models import SECTIONS, ConfigModel, DenoiseModel, NoiseGiven
 from denoise5d.config.values import (
+    BatchConfig,
     BlocksConfig,
     ClusterConfig,
     Config,
@@ -36,6 +39,7 @@ from denoise5d.geometry import Index, as_index
 Number = TypeVar("Number", int, float)
 
 _RULES = {
+    "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
     "float_type": "must be a number",
     "greater_than": "must be greater than {gt:g}",
@@ -137,9 +141,7 @@ def _rules_broken(detail: ErrorDetails) -> Iterator[RuleBroken]:
         location = (*section, detail["loc"][-1])  # the key itself may look like a tag
         yield location, f"is not a known key; {_where_known(location)}"
     elif kind == "literal_error":
-        choices = context["expected"].replace("'", "")
-        only = "" if " or " in choices else ", the only choice in this version"
-        yield location, f"must be {choices}{only}"
+        yield location, "must be " + context["expected"].replace("'", "")
     elif kind == "too_short" and len(detail["input"]) >= context["min_length"]:
         return  # pydantic counts the good entries only; the bad ones have errors of their own
     elif kind in ("too_short", "too_long"):
@@ -163,7 +165,7 @@ def _examples(location: Location) -> str:
     steps = tuple(map(str, location))
     depth = max(n for n in range(len(steps)) if steps[:n] in SECTIONS)
     examples = SECTIONS[steps[:depth]].model_fields[steps[depth]].examples or []
-    return "write for example " + " or ".join(json.dumps(e).replace('"', "") for e in examples)
+    return "write for example " + " or ".join(map(as_written, examples))
 
 
 def _where_known(location: Location) -> str:
@@ -248,6 +250,36 @@ def _denoise(given: DenoiseModel) -> DenoiseConfig:
     )
 
 
+def _batch(given: ClusterModel, folder: Path) -> BatchConfig:
+    prologue = given.prologue or ""
+    default_mail = ("END", "FAIL") if given.mail_user else ()
+    return BatchConfig(
+        count=given.jobs if given.kind == "slurm" else given.nodes,
+        walltime=seconds(given.walltime or ""),
+        partition=given.partition,
+        account=given.account,
+        qos=given.qos,
+        constraint=given.constraint,
+        reservation=given.reservation,
+        memory_request=given.memory_request,
+        exclusive=given.exclusive,
+        interface=given.interface,
+        scheduler_port=given.scheduler_port,
+        worker_ports=ports(given.worker_ports) if given.worker_ports else None,
+        local_folder=given.local_folder,
+        log_folder=folder / given.log_folder if given.log_folder else None,
+        modules=given.modules or (),
+        prologue=prologue if isinstance(prologue, str) else "\n".join(prologue),
+        python=given.python,
+        extra_directives=given.extra_directives or (),
+        removed_directives=given.removed_directives or (),
+        mail_user=given.mail_user,
+        mail_type=default_mail if given.mail_type is None else given.mail_type,
+        signal_lead=given.signal_lead,
+        until=given.until,
+    )
+
+
 def _config(model: ConfigModel, source: Path) -> Config:
     given, output, blocks, cluster = model.input, model.output, model.blocks, model.cluster
     return Config(
@@ -280,6 +312,6 @@ def _config(model: ConfigModel, source: Path) -> Config:
             cpus=_number(cluster.cpus),
             memory=_number(cluster.memory),
             dashboard=cluster.dashboard,
-            batch=None,
+            batch=None if cluster.kind == "local" else _batch(cluster, source.parent),
         ),
     )

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from denoise5d.config.cluster_models import ClusterModel
 from denoise5d.config.fields import (
     GROUP,
     Auto,
-    AutoCount,
     AutoGroup,
     AutoIterations,
-    AutoMemory,
     AutoPatch,
     AutoSearch,
     AutoShape,
@@ -26,10 +25,10 @@ from denoise5d.config.fields import (
     Axes,
     DType,
     ExactHalo,
-    HostPort,
     LocalPath,
     PerChannel,
     RuleBroken,
+    Section,
     Shape,
     Text,
     broken_rules,
@@ -37,11 +36,7 @@ from denoise5d.config.fields import (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class InputModel(_Section):
+class InputModel(Section):
     """The image to denoise."""
 
     path: LocalPath = Field(
@@ -82,7 +77,7 @@ class InputModel(_Section):
         return self
 
 
-class OutputModel(_Section):
+class OutputModel(Section):
     """The denoised image that is written."""
 
     path: LocalPath = Field(
@@ -122,7 +117,7 @@ class OutputModel(_Section):
         return self
 
 
-class NoiseGiven(_Section):
+class NoiseGiven(Section):
     """The noise of the camera, when known: gain and offset, or sigma."""
 
     gain: PerChannel = Field(
@@ -203,7 +198,7 @@ Noise = Annotated[
 ]
 
 
-class RidgeModel(_Section):
+class RidgeModel(Section):
     """The refinement: groups of similar patches are estimated together."""
 
     search: AutoSearch = Field(
@@ -233,7 +228,7 @@ class RidgeModel(_Section):
     )
 
 
-class DenoiseModel(_Section):
+class DenoiseModel(Section):
     """How strongly, and by which comparisons, the image is denoised."""
 
     method: Literal["ridge", "safir"] = Field(
@@ -295,7 +290,7 @@ class DenoiseModel(_Section):
             yield ("ridge",), f"{rule}; remove one of the two"
 
 
-class BlocksModel(_Section):
+class BlocksModel(Section):
     """How the image is cut into the blocks that are worked on one by one."""
 
     shape: AutoShape = Field(
@@ -324,40 +319,7 @@ class BlocksModel(_Section):
     )
 
 
-class ClusterModel(_Section):
-    """The machine that does the work."""
-
-    kind: Literal["local"] = Field(
-        default="local",
-        description="Where to compute. local: on the machine where the command is started; the "
-        "only kind in this version.",
-        examples=["local"],
-    )
-    workers: AutoCount = Field(
-        default="auto",
-        description="How many blocks are worked on at the same time, each by a process of its own.",
-        examples=["auto", 2],
-    )
-    cpus: AutoCount = Field(
-        default="auto",
-        description="How many processor cores each worker uses.",
-        examples=["auto", 4],
-    )
-    memory: AutoMemory = Field(
-        default="auto",
-        description="Memory that each worker may use, in GiB. auto: 80 % of what the machine has, "
-        "shared out.",
-        examples=["auto", 32],
-    )
-    dashboard: HostPort | None = Field(
-        default=None,
-        description="host:port of a web page that shows the workers at work; localhost:8787 is "
-        "seen from this machine only. null: no page.",
-        examples=["localhost:8787"],
-    )
-
-
-class ConfigModel(_Section):
+class ConfigModel(Section):
     """A run of denoise5d: which image to denoise, how, and where."""
 
     input: InputModel
@@ -373,7 +335,7 @@ class ConfigModel(_Section):
     cluster: ClusterModel = ClusterModel()
 
 
-SECTIONS: dict[tuple[str, ...], type[_Section]] = {
+SECTIONS: dict[tuple[str, ...], type[Section]] = {
     (): ConfigModel,
     ("input",): InputModel,
     ("output",): OutputModel,

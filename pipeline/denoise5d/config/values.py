@@ -178,11 +178,11 @@ class BatchConfig:
     local_folder : str or None
         Folder on the disk of each node, absolute; None: TMPDIR of the node.
     log_folder : Path or None
-        Folder of the jobs' output, absolute, links followed; None: beside the output store.
+        Folder of the jobs' output, absolute; None: beside the output store.
     modules : tuple of str
         Each is loaded by ``module load`` before Python starts.
     prologue : str
-        Shell text run before each driver and worker, lines ended by newlines or not; "": none.
+        Shell text run before each driver and worker; "": none.
     python : str or None
         Python of the jobs, absolute; None: the one that submits.
     extra_directives : tuple of str
@@ -192,7 +192,7 @@ class BatchConfig:
     mail_user : str or None
         Address that SLURM writes to.
     mail_type : tuple of str
-        Events it writes about, in capitals; empty exactly without `mail_user`.
+        Events it writes about, in capitals; empty without `mail_user`.
     signal_lead : int
         Seconds before the end of the driver's job at which it is warned, less than `walltime`.
     until : {"done", "walltime"}
