@@ -185,7 +185,9 @@ def test_values_are_frozen(tmp_path: Path) -> None:
 KEYS = (
     "path axes shape dtype dataset chunks shards gain offset read_noise sigma patch iterations "
     "pvalue method quality ridge search group stride rounds "
-    "halo memory_factor retries kind workers cpus memory dashboard input noise <list> ~"
+    "halo memory_factor retries kind workers cpus memory dashboard jobs nodes walltime partition "
+    "exclusive worker_ports python log_folder modules prologue mail_type signal_lead "
+    "input noise <list> ~"
 )
 NAMES = st.sampled_from(KEYS.split())
 LEAVES = (
@@ -197,6 +199,7 @@ LEAVES = (
     | st.sampled_from(
         ["auto", "exact", "same", "a", "b", "YX", "local", "ridge", "best", "h:1", "~a/b", 10**400]
     )
+    | st.sampled_from(["slurm", "allocation", "1:00:00", "0:01:00", "9:8", "-x", "END", "/tmp"])
     | st.lists(st.integers(-1, 9), min_size=4, max_size=6)
 )
 JUNK = st.recursive(

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise5d.config import Config, NoiseConfig, json_schema, load_config
+from denoise5d.config.cluster_models import ClusterModel
 from denoise5d.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -170,6 +171,35 @@ def test_the_examples_say_what_their_names_promise() -> None:
     assert embryo.noise == camera
     assert (embryo.cluster.workers, embryo.cluster.cpus, embryo.cluster.memory) == (1, 76, 230)
     assert (film.input.axes, film.noise) == ("TYX", None)
+
+
+def test_the_examples_for_slurm_say_what_their_names_promise() -> None:
+    csd3, generic, nodes = (
+        load_config(CONFIGS / f"{name}.yaml")
+        for name in ("csd3-icelake", "generic-slurm", "allocation")
+    )
+    assert (csd3.input.shape, csd3.input.dtype) == ((17, 1, 1501, 2048, 1936), "uint16")
+    assert (csd3.cluster.kind, csd3.cluster.cpus, csd3.cluster.memory) == ("slurm", 76, 230)
+    asked = csd3.cluster.batch
+    assert asked is not None
+    assert (asked.partition, asked.count, asked.walltime) == ("icelake", 4, 43200)
+    assert (asked.account, asked.interface) == ("MYLAB-CPU", "ib0")
+    assert asked.modules == ("rhel8/default-icl",)
+    assert generic.cluster.kind == "slurm"
+    assert nodes.cluster.kind == "allocation"
+    assert nodes.cluster.batch is not None
+    assert (nodes.cluster.batch.count, nodes.cluster.batch.exclusive) == (4, True)
+
+
+def test_the_generic_example_has_every_key_and_each_may_be_switched_on(folder: Path) -> None:
+    text = (CONFIGS / "generic-slurm.yaml").read_text(encoding="utf-8")
+    switched_on = re.sub(r"^  # (?=[a-z_]+:|  )", "  ", text, flags=re.MULTILINE)
+    data = yaml.safe_load(switched_on)
+    assert data["cluster"].keys() == ClusterModel.model_fields.keys() - {"workers", "nodes"}
+    config = load(folder, switched_on)
+    assert config.cluster.batch is not None
+    assert config.cluster.batch.prologue.count("\n") == 2
+    assert accepts(json_schema(), data)
 
 
 @pytest.fixture(scope="module")
