@@ -154,7 +154,7 @@ def test_an_allocation_counts_nodes(tmp_path: Path) -> None:
 
 
 def test_keys_with_everything_below_commented_out_are_their_defaults(tmp_path: Path) -> None:
-    keys = "modules:\n  # - gcc\nprologue:\nextra_directives:\nremoved_directives:\nmail_type:"
+    keys = "modules:\n  # - gcc\nprologue:\nextra_directives:\nremoved_directives:\nmail_type: []"
     optional = "partition account qos constraint reservation interface worker_ports local_folder"
     nulls = "\n".join(f"{key}:" for key in f"{optional} log_folder python mail_user".split())
     assert batch(tmp_path, f"{keys}\n{nulls}") == PLAIN
