@@ -1,7 +1,7 @@
 """A real SLURM on this machine, for tests: a controller and several virtual nodes of its own.
 
-Needs no root, no systemd, no cgroups and nothing of the system's configuration. Whatever is started here is
-found again by ``SLURM_CONF`` in its environment, never by its name.
+Needs no root, no systemd, no cgroups and nothing of the system's configuration. Whatever is
+started here is found again by ``SLURM_CONF`` in its environment, never by its name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -26,8 +25,10 @@ import psutil
 T = TypeVar("T")
 
 INSTALL = "apt-get install slurm-wlm munge"
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo", "srun",
-            "setpriv")  # fmt: skip
+PROGRAMS = (
+    *("munged", "slurmctld", "slurmd", "setpriv"),
+    *("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo", "sacct"),
+)
 START_SECONDS = 30
 COMMAND_SECONDS = 60
 
@@ -68,6 +69,8 @@ DefMemPerCPU=256
 KillWait=2
 OverTimeLimit=0
 # a node that is silent for so long is down, and its jobs have failed
+# a command gives up after this time, and a lost node is noticed after three times as much
+MessageTimeout=5
 SlurmdTimeout={node_timeout}
 ReturnToService=2
 # the nodes have the processors and the memory that they claim
@@ -128,6 +131,10 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def _log_of(printed: Path) -> Path:
+    return printed.with_name(printed.name.removesuffix(".out") + ".log")
 
 
 def _tail(file: Path, lines: int = 15) -> str:
@@ -241,7 +248,7 @@ class MiniSlurm:
 
     def _await_nodes(self, *names: str) -> None:
         def ready() -> bool:
-            return all(self.node_state(name) in ("idle", "mixed", "allocated") for name in names)
+            return all(self.node_state(name) in ("IDLE", "MIXED", "ALLOCATED") for name in names)
 
         self._await_start(ready, "slurmctld", *(f"slurmd.{name}" for name in names))
 
@@ -299,8 +306,10 @@ class MiniSlurm:
         return self.job(job_id)["JobState"]
 
     def node_state(self, name: str) -> str:
-        """Return the state of a node, such as ``idle``; with a ``*`` it does not answer."""
-        return self.run("sinfo", "-h", "-p", "main", "-n", name, "-o", "%T").strip()
+        """Return the state of a node, such as ``IDLE``; ``DOWN*`` if it does not answer."""
+        # sinfo would go on saying "mixed" after the last job has ended under a restarted slurmctld
+        line = self.run("scontrol", "show", "node", "-o", name)
+        return line.split(" State=")[1].split()[0]
 
     def processes(self, job_id: int) -> list[int]:
         """Return the processes of a job, orphans too."""
@@ -309,7 +318,9 @@ class MiniSlurm:
 
     def log_tails(self) -> str:
         """Return the ends of all logs, for messages."""
-        return "\n".join(map(_tail, sorted((self.root / "log").iterdir())))
+        files = sorted((self.root / "log").iterdir())
+        # what a daemon prints is the same as its log, if it got as far as having one
+        return "\n".join(_tail(f) for f in files if f.suffix == ".log" or not _log_of(f).exists())
 
     def wait(
         self, predicate: Callable[[], T], seconds: float = 60, what: str = "what is waited for"
@@ -341,9 +352,16 @@ class MiniSlurm:
     # -- faults ------------------------------------------------------------------------------------
 
     def kill_node(self, name: str) -> None:
-        """Kill everything on a node at once, as when a machine loses power."""
+        """Kill everything on a node at once, as when a machine loses power.
+
+        The controller notices within about 15 seconds, or with `declare_down`.
+        """
         self._kill(lambda env: env.get("SLURMD_NODENAME") == name)
         self._daemons[f"slurmd.{name}"].wait()
+
+    def declare_down(self, name: str) -> None:
+        """Have the controller take a node for lost now; its jobs fail or are requeued."""
+        self.run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
 
     def revive_node(self, name: str) -> None:
         """Start a node that was killed, and wait until it takes jobs."""
@@ -356,7 +374,7 @@ class MiniSlurm:
         self._daemons["slurmctld"].wait(timeout=START_SECONDS)
 
     def start_controller(self) -> None:
-        """Start slurmctld, with the jobs that it knew, and wait until the nodes that live take jobs."""
+        """Start slurmctld with the jobs it knew; wait until the nodes that live take jobs."""
         self._start_controller()
         self._await_nodes(*(name for name in self.nodes if self._alive(f"slurmd.{name}")))
 
@@ -366,14 +384,14 @@ class MiniSlurm:
     # -- the end of a test -------------------------------------------------------------------------
 
     def cancel_all(self) -> None:
-        """Cancel all jobs, and wait until no trace of them is left and all living nodes are idle."""
+        """Cancel all jobs; wait until nothing is left of them and all living nodes are idle."""
         if self.queue():
             self.run("scancel", "--quiet", *(str(job.id) for job in self.queue()))
         self.wait(lambda: not self.queue(), what="an empty queue")
         self._kill(lambda env: "SLURM_JOB_ID" in env)
         living = [name for name in self.nodes if self._alive(f"slurmd.{name}")]
         self.wait(
-            lambda: all(self.node_state(name) == "idle" for name in living), what="idle nodes"
+            lambda: all(self.node_state(name) == "IDLE" for name in living), what="idle nodes"
         )
 
     def restore(self) -> None:
@@ -411,8 +429,8 @@ class MiniSlurm:
         while victims := [process for process, env in self._ours() if chosen(env)]:
             for process in victims:
                 with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
-            psutil.wait_procs(victims, timeout=START_SECONDS)
+                    process.kill()
+            time.sleep(0.01)
 
 
 @contextmanager

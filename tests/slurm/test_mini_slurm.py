@@ -17,6 +17,13 @@ def _run_for_ever(slurm: MiniSlurm, *options: str) -> int:
     return job
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_job_runs_and_writes(slurm: MiniSlurm) -> None:
     job = slurm.submit("echo on $SLURMD_NODENAME", "--nodelist=node2")
     slurm.wait_for_state(job, "COMPLETED")
@@ -52,12 +59,22 @@ def test_a_lost_node_fails_its_job_and_comes_back(slurm: MiniSlurm) -> None:
     safe = _run_for_ever(slurm, "--nodelist=node3")
     slurm.kill_node("node2")
     assert slurm.processes(lost) == []
-    slurm.wait_for_state(lost, "NODE_FAIL")
-    assert slurm.node_state("node2").startswith("down")
+    slurm.wait_for_state(lost, "NODE_FAIL")  # by itself, without `declare_down`
+    assert slurm.node_state("node2").startswith("DOWN")
     assert slurm.state(safe) == "RUNNING"
     slurm.revive_node("node2")
     again = slurm.submit("echo again", "--nodelist=node2")
     slurm.wait_for_state(again, "COMPLETED")
+
+
+def test_a_job_of_a_node_declared_lost_is_requeued(slurm: MiniSlurm) -> None:
+    job = _run_for_ever(slurm, "--nodelist=node1")
+    slurm.kill_node("node1")
+    slurm.declare_down("node1")
+    assert slurm.state(job) == "PENDING"
+    slurm.revive_node("node1")
+    slurm.wait_for_state(job, "RUNNING")
+    assert slurm.job(job)["Restarts"] == "1"
 
 
 def test_jobs_outlive_the_controller(slurm: MiniSlurm) -> None:
@@ -83,8 +100,8 @@ def test_cancel_all_leaves_nothing_behind(slurm: MiniSlurm) -> None:
     found = slurm.wait(lambda: len(slurm.processes(deaf)) == 3 and slurm.processes(deaf))
     slurm.cancel_all()
     assert slurm.queue() == []
-    assert not any(psutil.pid_exists(pid) for pid in found)
-    assert [slurm.node_state(name) for name in slurm.nodes] == ["idle"] * 3
+    assert not any(_lives(pid) for pid in found)
+    assert [slurm.node_state(name) for name in slurm.nodes] == ["IDLE"] * 3
 
 
 def test_variables_of_an_outer_job_do_not_leak(slurm: MiniSlurm) -> None:
