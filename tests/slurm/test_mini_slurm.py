@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import psutil
 import pytest
 
-from mini_slurm import MiniSlurm, MiniSlurmError
+import mini_slurm as mini_slurm_module
+from mini_slurm import MiniSlurm, MiniSlurmError, mini_slurm
 
 FOR_EVER = "sleep 1000"
 
@@ -45,7 +53,7 @@ def test_what_the_nodes_have_not_is_refused(slurm: MiniSlurm) -> None:
 
 
 def test_a_job_over_its_memory_is_killed(slurm: MiniSlurm) -> None:
-    hungry = "python3 -c 'import time; kept = bytearray(100 << 20); time.sleep(1000)'"
+    hungry = f"{sys.executable} -c 'import time; kept = bytearray(100 << 20); time.sleep(1000)'"
     job = slurm.submit(hungry, "--mem=50M")
     state = slurm.wait_for_state(job, "FAILED", "OUT_OF_MEMORY", "CANCELLED", "COMPLETED")
     assert state in ("FAILED", "OUT_OF_MEMORY")
@@ -95,7 +103,7 @@ def test_a_job_in_a_partition_that_is_down_waits(slurm: MiniSlurm) -> None:
 
 
 def test_cancel_all_leaves_nothing_behind(slurm: MiniSlurm) -> None:
-    deaf = slurm.submit(f"trap '' TERM; setsid nohup {FOR_EVER} & {FOR_EVER}")
+    deaf = slurm.submit(f"trap '' TERM; (setsid {FOR_EVER} &); {FOR_EVER}")  # and an orphan
     slurm.submit(FOR_EVER, "--partition=down")
     found = slurm.wait(lambda: len(slurm.processes(deaf)) == 3 and slurm.processes(deaf))
     slurm.cancel_all()
@@ -104,5 +112,49 @@ def test_cancel_all_leaves_nothing_behind(slurm: MiniSlurm) -> None:
     assert [slurm.node_state(name) for name in slurm.nodes] == ["IDLE"] * 3
 
 
-def test_variables_of_an_outer_job_do_not_leak(slurm: MiniSlurm) -> None:
-    assert [name for name in slurm.env if name.startswith("SLURM")] == ["SLURM_CONF"]
+def test_all_is_as_new_after_a_test(slurm: MiniSlurm) -> None:
+    slurm.kill_node("node1")
+    slurm.declare_down("node2")
+    slurm.run("scontrol", "update", "NodeName=node3", "State=DRAIN", "Reason=test")
+    slurm.restore()
+    assert [slurm.node_state(name) for name in slurm.nodes] == ["IDLE"] * 3
+
+
+def test_variables_of_an_outer_job_do_not_leak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "SBATCH_PARTITION", "SLURM_CONF"):
+        monkeypatch.setenv(name, "outer")
+    env = MiniSlurm(tmp_path, nodes=1, cpus=1, memory_mib=100, node_timeout=6).env
+    assert "outer" not in env.values()
+    assert env["SLURM_CONF"] == str(tmp_path / "etc/slurm.conf")
+
+
+def test_daemons_die_with_whoever_started_them() -> None:
+    killed = "from mini_slurm import *\nwith mini_slurm() as s: print(s.root); os._exit(0)"
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-uc", killed], env=os.environ | {"PYTHONPATH": paths}, text=True,
+        stdout=subprocess.PIPE, check=True, timeout=60,
+    )  # fmt: skip
+    root = Path(done.stdout.strip())
+    assert (root / "etc/slurm.conf").exists()
+    deadline = time.monotonic() + 60
+    while any(_lives(pid) and _started_in(root, pid) for pid in psutil.pids()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    shutil.rmtree(root)
+
+
+def _started_in(root: Path, pid: int) -> bool:
+    try:
+        return psutil.Process(pid).cwd().startswith(str(root))
+    except psutil.Error:
+        return False
+
+
+def test_a_daemon_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = mini_slurm_module.CONFIGURATION + "Nonsense=1\n"
+    monkeypatch.setattr(mini_slurm_module, "CONFIGURATION", wrong)
+    with pytest.raises(MiniSlurmError, match="unrecognized key: Nonsense"), mini_slurm():
+        pass
