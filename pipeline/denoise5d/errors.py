@@ -10,9 +10,11 @@
     │   ├── OutputError       the output cannot be made, or is not ours
     │   ├── NoiseError        the noise model could not be estimated
     │   ├── FingerprintError  the ledger was begun with other parameters
-    │   └── LockedError       another driver works on this output
+    │   ├── LockedError       another driver works on this output
+    │   └── ClusterError      no worker can start, or each one dies; blocks that are done stay done
     ├── BlocksFailedError     exit 3: some blocks failed for good
     └── StoppedEarlyError     exit 75: run the same command again to go on
+        └── StoppedByHandError   as somebody wished: no job is to go on by itself
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ class LockedError(RefusedError):
     """Another driver holds the output; the message names its host, process and job."""
 
 
+class ClusterError(RefusedError):
+    """The cluster gives no workers that live; the message names the cause and the key to change."""
+
+
 class BlocksFailedError(Denoise5dError):
     """Some blocks failed for good; the others are done and stay done."""
 
@@ -68,3 +74,7 @@ class StoppedEarlyError(Denoise5dError):
     """The run stopped before its end; the same command goes on where it stopped."""
 
     exit_code = 75
+
+
+class StoppedByHandError(StoppedEarlyError):
+    """Somebody stopped the run; jobs that would go on with it by themselves are not to."""

@@ -53,6 +53,11 @@ class StageSeconds:
     verify: float
     wait: float = 0.0
 
+    @property
+    def busy(self) -> float:
+        """All of it but the waiting."""
+        return self.read + self.kernel + self.write + self.verify
+
 
 @dataclass(frozen=True, slots=True)
 class BlockRecord:
@@ -293,7 +298,7 @@ def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:
                 return
             end += len(line)
             try:
-                record = _record_of(json.loads(line), blocks)
+                record = record_of(json.loads(line), blocks)
             except (KeyError, TypeError, ValueError) as error:
                 raise OutputError(
                     f"{path}:{number}: must be the record of a finished block, got "
@@ -303,7 +308,7 @@ def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:
             yield record, end
 
 
-def _record_of(values: Mapping[str, Any], blocks: int) -> BlockRecord:
+def record_of(values: Mapping[str, Any], blocks: int) -> BlockRecord:
     """Return the record in a parsed line; raise KeyError, TypeError or ValueError if it is none."""
     if type(values["block"]) is not int or not 0 <= values["block"] < blocks:
         raise ValueError(f"block {values['block']!r} is not one of the run's {blocks}")
