@@ -15,10 +15,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -36,6 +37,7 @@ from denoise5d.noise import NoiseModel
 from denoise5d.parameters import (
     Parameters,
 )
+from denoise5d.slurm import job_end
 from denoise5d.store import (
     Image,
     Output,
@@ -62,6 +64,20 @@ _COPIES = 3
 _SMALL_BYTES = 16 * 2**20
 """Write units of so many bytes may always be under way: the reserve has room for their copies."""
 
+_SPREAD = 1.1
+"""A block may take so many times as long as the longest one known."""
+
+END_MARGIN_SECONDS = 15
+"""Before the end of a job, for what is not a block: a result on its way, processes that end."""
+
+
+class Undone(StrEnum):
+    """Why a block came back undone; it is then as if it had never been handed out."""
+
+    STOPPED = "the run was stopped"
+    WORKER_ENDS = "the job of its worker ends too soon"
+    RUN_ENDS = "the job of the driver ends too soon"
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
@@ -85,6 +101,8 @@ class TaskSettings:
         OpenMP threads of the kernel.
     io_threads : int
         Threads that decode and encode chunks.
+    ends : float
+        When the driver's job ends, in seconds since 1970; infinite if it does not.
     """
 
     input_path: Path
@@ -96,6 +114,7 @@ class TaskSettings:
     parameters: Parameters
     threads: int
     io_threads: int
+    ends: float = inf
 
 
 class BlockWorker:
@@ -119,8 +138,11 @@ class BlockWorker:
         limit_threads(settings.io_threads)
         self._settings = settings
         self._kernel = ThreadPoolExecutor(1, "kernel")
-        self._turns: set[Future[Array]] = set()
+        self._turns: set[Future[Array | Undone]] = set()
         self._stopping = False
+        own_end = job_end()
+        self._ends = inf if own_end is None else own_end - END_MARGIN_SECONDS
+        self._longest = 0.0
 
     @cached_property
     def _image(self) -> Image:
@@ -131,8 +153,10 @@ class BlockWorker:
     def _output(self) -> Output:
         return open_output(self._settings.output_path)
 
-    def run(self, index: int, worker: str, attempt: int) -> BlockRecord | None:
-        """Do one block.
+    def run(
+        self, index: int, worker: str, attempt: int, *, seconds: float = 0.0
+    ) -> BlockRecord | Undone:
+        """Do one block, unless it could not end before its worker's job, or the driver's, does.
 
         Parameters
         ----------
@@ -142,12 +166,13 @@ class BlockWorker:
             Name of the worker, for the record.
         attempt : int
             Which attempt this is, from 1.
+        seconds : float
+            How long a block is known to take; 0 if it is not known yet.
 
         Returns
         -------
-        BlockRecord or None
-            The block is on the disk, synced and compared, when this returns. None: nothing has
-            been done of it, since `stop` came before its turn in the kernel.
+        BlockRecord or Undone
+            A record: the block is on the disk, synced and compared. Else nothing has been done.
 
         Raises
         ------
@@ -156,17 +181,17 @@ class BlockWorker:
         OutputError
             If the output cannot be written, or does not hold what was written.
         """
-        if self._stopping:
-            return None
         block = self._settings.grid[index]
         begin, clock = datetime.now(UTC), _Clock()
+        if undone := self._undone(seconds):
+            return undone
         padded = [self._image.read(block.padded)]
         clock.lap("read")
-        values = self._denoised(block, padded, clock)
-        if values is None:
-            return None
+        values = self._denoised(block, padded, clock, seconds)
+        if isinstance(values, Undone):
+            return values
         checksums = self._finished(block, values, clock)
-        return BlockRecord(
+        record = BlockRecord(
             block=index,
             worker=worker,
             job=os.environ.get("SLURM_JOB_ID"),
@@ -176,6 +201,8 @@ class BlockWorker:
             checksums=checksums,
             attempts=attempt,
         )
+        self._longest = max(self._longest, record.seconds.busy)
+        return record
 
     def stop(self) -> None:
         """Give back the blocks that are not in the kernel yet, at once; finish the others."""
@@ -183,21 +210,37 @@ class BlockWorker:
         for turn in tuple(self._turns):
             turn.cancel()
 
-    def _denoised(self, block: Block, padded: list[Array], clock: _Clock) -> Array | None:
-        """Wait for the kernel, and denoise what is in `padded`; None if `stop` came before."""
-        turn = self._kernel.submit(self._denoise, block, padded, clock)
+    def _undone(self, seconds: float) -> Undone | None:
+        """Tell why a block must not be begun now; nothing speaks against it: None."""
+        if self._stopping:
+            return Undone.STOPPED
+        known = max(seconds, self._longest)
+        if known and time() + _SPREAD * known > min(self._settings.ends, self._ends):
+            sooner = self._settings.ends <= self._ends + END_MARGIN_SECONDS
+            return Undone.RUN_ENDS if sooner else Undone.WORKER_ENDS
+        return None
+
+    def _denoised(
+        self, block: Block, padded: list[Array], clock: _Clock, seconds: float
+    ) -> Array | Undone:
+        """Wait for the kernel, and denoise what is in `padded`, unless its time is up by then."""
+        turn = self._kernel.submit(self._denoise, block, padded, clock, seconds)
         self._turns.add(turn)
         if self._stopping:
             turn.cancel()
         try:
             return turn.result()
         except CancelledError:
-            return None
+            return Undone.STOPPED
         finally:
             self._turns.discard(turn)
             del turn  # an error in it holds this frame: together they would keep the input
 
-    def _denoise(self, block: Block, padded: list[Array], clock: _Clock) -> Array:
+    def _denoise(
+        self, block: Block, padded: list[Array], clock: _Clock, seconds: float
+    ) -> Array | Undone:
+        if undone := self._undone(seconds):
+            return undone
         clock.lap("wait")
         settings = self._settings
         values: Array = denoise_block(
