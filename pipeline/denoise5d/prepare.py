@@ -25,13 +25,14 @@ from denoise5d.kernel import (
     scratch_bytes,
 )
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
-from denoise5d.machine import Machine
+from denoise5d.machine import Machine, this_machine
 from denoise5d.parameters import (
     Parameters,
     resolve_parameters,
     resolve_ridge,
 )
 from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
+from denoise5d.slurm import smallest_node
 from denoise5d.store import Description, Image, ImageInfo, open_image
 
 GIB = 2**30
@@ -43,6 +44,14 @@ _MOST_IO_THREADS = 16
 
 _SHARE_OF_MACHINE = 0.8
 """Of the memory, for all workers together, unless the YAML says otherwise."""
+
+WORKER_HEADROOM_BYTES = 512 * 2**20
+"""What a worker's job takes beside the worker: the shell, and dask's process that watches it."""
+
+DRIVER_BYTES = 8 * GIB
+"""What a driver's job asks for: it samples the image for its noise, and schedules."""
+
+_NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,30 @@ def open_input(config: Config) -> Image:
                 f"correct it, or leave out input.shape and input.dtype"
             )
     return image
+
+
+def machine_of(config: Config) -> Machine:
+    """Return what there is for the workers: this machine, or a node of the cluster for each.
+
+    Raises
+    ------
+    PlanError
+        If neither the YAML nor SLURM says what a node has.
+    """
+    cluster = config.cluster
+    if cluster.batch is None:
+        return this_machine()
+    if cluster.cpus and (cluster.memory or config.blocks.shape):
+        return Machine(cluster.cpus, _NO_LIMIT)
+    node = smallest_node(cluster.batch.partition)
+    if node is None:
+        where = cluster.batch.partition or "the default partition"
+        raise PlanError(
+            f"what the nodes of {where} have is not known here ({config.source}): SLURM's sinfo "
+            f"does not say; give cluster.cpus, and cluster.memory or blocks.shape, as your "
+            f"site's documentation names them, or correct cluster.partition"
+        )
+    return node
 
 
 def describe_input(config: Config) -> Description:
@@ -231,7 +264,22 @@ def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
 
 
 def _budget(config: Config, image: Description, parameters: Parameters, machine: Machine) -> Budget:
-    """Share the machine out among the workers."""
+    """Share what there is out among the workers."""
+    share = _share_of_node if config.cluster.batch else _share_of_machine
+    workers, threads, memory = share(config, machine)
+    scratch = threads * scratch_bytes(parameters, image.shape)
+    decoding = 2 * io_threads(threads) * _chunk_bytes(image)
+    return Budget(
+        workers=workers,
+        threads=threads,
+        memory_bytes=memory,
+        memory_factor=config.blocks.memory_factor,
+        reserve_bytes=_INTERPRETER_BYTES + scratch + decoding,
+    )
+
+
+def _share_of_machine(config: Config, machine: Machine) -> tuple[int, int, int]:
+    """Return workers, threads and bytes of each: all workers are on this machine."""
     cluster = config.cluster
     workers = cluster.workers or max(1, min(2, machine.cpus // (cluster.cpus or 1)))
     threads = cluster.cpus or max(1, machine.cpus // workers)
@@ -245,15 +293,28 @@ def _budget(config: Config, image: Description, parameters: Parameters, machine:
             f"want {memory * workers / GIB:.1f} GiB, and it has "
             f"{machine.memory_bytes / GIB:.1f} GiB; lower cluster.memory or cluster.workers"
         )
-    scratch = threads * scratch_bytes(parameters, image.shape)
-    decoding = 2 * io_threads(threads) * _chunk_bytes(image)
-    return Budget(
-        workers=workers,
-        threads=threads,
-        memory_bytes=memory,
-        memory_factor=config.blocks.memory_factor,
-        reserve_bytes=_INTERPRETER_BYTES + scratch + decoding,
-    )
+    return workers, threads, memory
+
+
+def _share_of_node(config: Config, node: Machine) -> tuple[int, int, int]:
+    """Return workers, threads and bytes of each: every worker has a job or a node of its own."""
+    cluster = config.cluster
+    assert cluster.batch is not None
+    threads = cluster.cpus or node.cpus
+    if cluster.memory is not None:
+        memory = int(cluster.memory * GIB)
+    elif cluster.batch.exclusive or cluster.kind == "allocation" or node.memory_bytes == _NO_LIMIT:
+        memory = node.memory_bytes
+    else:
+        memory = node.memory_bytes * threads // node.cpus
+    beside = WORKER_HEADROOM_BYTES + (DRIVER_BYTES if cluster.kind == "allocation" else 0)
+    memory = memory // GIB * GIB - beside  # a job asks for whole GiB
+    if memory <= 0:
+        raise PlanError(
+            f"cluster.memory must be more than {beside / GIB:.1f} GiB, which a job of kind "
+            f"{cluster.kind} takes beside its worker, got {(memory + beside) / GIB:.1f} GiB"
+        )
+    return cluster.batch.count, threads, memory
 
 
 def _chunk_bytes(image: Description) -> int:

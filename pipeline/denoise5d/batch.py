@@ -1,0 +1,149 @@
+"""The batch scripts of a run, as text: what a job asks SLURM for, and how its Python starts.
+
+Three kinds of job have one form::
+
+    #SBATCH lines     what the YAML says under `cluster`, and what the plan needs
+    set-up            modules, prologue
+    one command       the driver (`denoise5d run`), or a worker (dask)
+
+Values of the YAML are quoted for whoever reads them: sbatch, or the shell. Only modules and
+prologue are shell text.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from importlib.resources import files
+from math import ceil
+from pathlib import Path
+
+from denoise5d.config import BatchConfig, Config
+from denoise5d.ledger import run_folder
+from denoise5d.plan import Plan
+from denoise5d.prepare import DRIVER_BYTES, GIB, WORKER_HEADROOM_BYTES
+
+JOB_NAME = "denoise5d"
+_DRIVER_CPUS = 2
+
+_MARK = "# Whatever makes the command known goes here: module load ..., source .../bin/activate\n"
+_COMMAND = "exec denoise5d run"
+
+
+def log_folder(config: Config) -> Path:
+    """Return where the jobs of a run write what they print."""
+    own = config.cluster.batch.log_folder if config.cluster.batch else None
+    return own or run_folder(config.output.path) / "logs"
+
+
+def worker_gib(plan: Plan) -> int:
+    """Return the memory in GiB that a worker's job asks for: the plan's and its helpers'."""
+    return ceil((plan.bytes_per_worker + WORKER_HEADROOM_BYTES) / GIB)
+
+
+def worker_directives(config: Config, plan: Plan) -> list[str]:
+    """Return the options of sbatch for one worker of kind ``slurm``."""
+    return _directives(
+        config,
+        name=f"{JOB_NAME}-worker",
+        nodes=1,
+        cpus=plan.budget.threads,
+        gib=worker_gib(plan),
+        log="worker",
+    )
+
+
+def setup_lines(batch: BatchConfig) -> list[str]:
+    """Return the shell lines that come before Python: the only shell text of the YAML."""
+    lines = []
+    if batch.modules:
+        # Batch shells do not always know the command.
+        lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")
+        lines += [f"module load {shlex.quote(module)} || exit 1" for module in batch.modules]
+    return lines + batch.prologue.splitlines()
+
+
+def python(batch: BatchConfig) -> str:
+    """Return the Python of the jobs, quoted for a shell."""
+    return shlex.quote(batch.python or sys.executable)
+
+
+def driver_script(config: Config, plan: Plan) -> str:
+    """Return the script that `submit` hands to sbatch: that in ``slurm/``, with what the YAML says.
+
+    Its arguments are those of `denoise5d run`.
+    """
+    batch = config.cluster.batch
+    assert batch is not None
+    if config.cluster.kind == "allocation":
+        name, nodes, cpus = "allocation.sbatch", batch.count, plan.budget.threads
+        gib = worker_gib(plan) + DRIVER_BYTES // GIB
+    else:
+        name, nodes, cpus, gib = "driver.sbatch", 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
+    lines = _directives(config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver")
+    lines.append(f"--signal=B:USR1@{batch.signal_lead}")
+    if config.cluster.kind == "allocation":
+        lines.append("--no-kill")  # a node that fails takes its worker along, not the whole job
+    if batch.mail_user:
+        lines += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
+    lines = _without(lines, batch.removed_directives)
+    header = "".join(f"#SBATCH {line}\n" for line in lines)
+    text = files("denoise5d").joinpath("slurm", name).read_text()
+    before, _, after = re.split(r"((?:#SBATCH .*\n)+)", text, maxsplit=1)
+    setup = "".join(f"{line}\n" for line in setup_lines(batch))
+    after = after.replace(_MARK, setup).replace(_COMMAND, f"exec {python(batch)} -m denoise5d run")
+    return before + header + after
+
+
+def _directives(
+    config: Config, *, name: str, nodes: int, cpus: int, gib: int, log: str
+) -> list[str]:
+    batch = config.cluster.batch
+    assert batch is not None
+    asked = {
+        "partition": batch.partition,
+        "account": batch.account,
+        "qos": batch.qos,
+        "constraint": batch.constraint,
+        "reservation": batch.reservation,
+    }
+    lines = [
+        f"--job-name={name}",
+        *[f"--{option}={value}" for option, value in asked.items() if value],
+        f"--nodes={nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={cpus}",
+        *_memory(batch, gib, cpus),
+        f"--time={walltime(batch.walltime)}",
+        f"--output={_for_sbatch(str(log_folder(config) / log).replace('%', '%%'))}-%j.log",
+        *(["--exclusive"] if batch.exclusive else []),
+    ]
+    return [*_without(lines, batch.removed_directives), *batch.extra_directives]
+
+
+def _memory(batch: BatchConfig, gib: int, cpus: int) -> list[str]:
+    if batch.memory_request == "none":
+        return []
+    if batch.memory_request == "mem":
+        return [f"--mem={gib}G"]
+    return [f"--mem-per-cpu={ceil(1024 * gib / cpus)}M"]
+
+
+def _without(lines: list[str], names: tuple[str, ...]) -> list[str]:
+    return [line for line in lines if line.partition("=")[0] not in names]
+
+
+def walltime(seconds: int) -> str:
+    """Write a time as sbatch takes it: ``1-12:00:00``."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days}-" if days else "") + f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+def _for_sbatch(text: str) -> str:
+    """Quote a text for an #SBATCH line: sbatch knows double quotes and backslashes."""
+    if re.fullmatch(r"[\w%+,./:=@-]+", text, re.ASCII):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
