@@ -7,27 +7,36 @@ hundred bytes, which goes into the ledger and is forgotten::
 
     ledger.remaining ──> Dispatch ──> scheduler's queue ──> worker: kernel | read, write, verify
                             ^                                              │
-                            └──────────── record, error or nothing ────────┘
+                            └────── record, or why there is none ──────────┘
+
+What comes back is sent by the worker as an event, before its task ends, and never fetched: a worker
+that hangs, or is gone, takes along nothing that was done.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import inf
 from queue import Empty, SimpleQueue
 from threading import Thread
+from time import time
+from typing import Any
 
-from distributed import CancelledError, Client, Future, Worker, WorkerPlugin, get_worker
+from distributed import CancelledError, Future
 from distributed.scheduler import KilledWorker
 
+from denoise5d.cluster import Workers
 from denoise5d.errors import Denoise5dError
-from denoise5d.ledger import BlockRecord, Ledger
+from denoise5d.ledger import BlockRecord, Ledger, record_of
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import Job
-from denoise5d.task import BLOCKS_IN_A_WORKER, BlockWorker, TaskSettings
+from denoise5d.task import BLOCKS_IN_A_WORKER, TaskSettings, Undone
+from denoise5d.worker import PLUGIN, TOPIC, Arrival, Stopped, Working, do_block
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +47,6 @@ _HOPELESS = 3
 
 _AHEAD = 8
 """So many times the blocks that all workers have are handed out, if there are as many."""
-
-_WORKER_DIED = (
-    "its worker died, most likely killed for its memory (by the system, or by its own limit); a "
-    "higher blocks.memory_factor gives each block more, fewer cluster.workers leave more to each"
-)
-
-_PLUGIN = "denoise5d"
 
 
 @dataclass(slots=True)
@@ -77,12 +79,15 @@ class Run:
         What it is done with.
     failures : list of Failure
         What could not be done.
+    ends : float
+        When the driver's job ends, in seconds since 1970; infinite if it does not.
     """
 
     job: Job
     ledger: Ledger
     noise: list[NoiseModel]
     failures: list[Failure] = field(default_factory=list)
+    ends: float = inf
 
     @property
     def settings(self) -> TaskSettings:
@@ -98,6 +103,7 @@ class Run:
             parameters=job.parameters,
             threads=job.plan.budget.threads,
             io_threads=job.io_threads,
+            ends=self.ends,
         )
 
 
@@ -118,8 +124,8 @@ class Dispatch:
     ----------
     run : Run
         Its ledger grows, and its failures.
-    client : distributed.Client
-        Of the workers.
+    workers : Workers
+        That do the blocks.
     stopping : callable
         Tells whether no new blocks may be handed out any more.
     on_block : callable
@@ -127,36 +133,53 @@ class Dispatch:
     """
 
     def __init__(
-        self, run: Run, client: Client, stopping: Callable[[], bool], on_block: BlockDone
+        self, run: Run, workers: Workers, stopping: Callable[[], bool], on_block: BlockDone
     ) -> None:
         self._run = run
-        self._client = client
+        self._workers = workers
+        self._client = workers.client
         self._stopping = stopping
         self._on_block = on_block
         self._todo = run.ledger.remaining()
+        self._again: deque[_Attempt] = deque()
+        self._suspects: deque[_Attempt] = deque()
         self._handed_out: dict[Future, _Attempt] = {}
-        self._suspects: list[_Attempt] = []
         self._ended: SimpleQueue[Future] = SimpleQueue()
-        self._succeeded = False
-        self._in_workers = BLOCKS_IN_A_WORKER * run.job.plan.budget.workers
-        # Dask keeps blocks in its queue only if they are more than twice what its workers can do.
-        self._few = run.ledger.blocks - run.ledger.done_count <= 2 * self._in_workers
+        self._heard: dict[int, BlockRecord | Undone] = {}
+        self._longest = max((r.seconds.busy for r in run.ledger.records()), default=0.0)
+        self._succeeded = self._out_of_time = False
 
     def work(self) -> None:
-        """Return when all blocks are done or failed, or nothing more may be handed out."""
-        self._client.register_plugin(_Working(self._run.settings), name=_PLUGIN)
+        """Return when all blocks are done or failed, or nothing more may be handed out.
+
+        Raises
+        ------
+        ClusterError
+            If there are no workers, and will be none.
+        """
+        self._client.subscribe_topic(TOPIC, self._hear)
+        self._client.register_plugin(Working(self._run.settings), name=PLUGIN)
         self._hand_out()
         told = False
-        while self._handed_out:  # suspects are waiting only while there is one among them
+        while self._handed_out or (self._left and not self._ending):
             records = self._take(self._next_ended())
             self._hand_out()  # before the disk is waited for
             self._run.ledger.append(records)
             for record in records:
                 self._on_block(self._run, record)
-            if self._ending and not told:
+            if self._ending:
+                if not told:  # not waited for: a worker may hang
+                    Thread(target=self._give_back, daemon=True).start()
                 told = True
-                # Not waited for: a worker may hang, and the driver must hear a second signal.
-                Thread(target=self._give_back, daemon=True).start()
+                if time() > self._run.ends:
+                    return  # what is still in work does not end in time
+            left = len(self._handed_out) if self._ending else self._left
+            self._workers.look(left, longest=self._longest)
+
+    @property
+    def _left(self) -> int:
+        """Blocks that are neither done nor given up."""
+        return self._run.ledger.blocks - self._run.ledger.done_count - len(self._run.failures)
 
     def _next_ended(self) -> list[Future]:
         """Wait a moment for blocks that have ended, so that a signal is seen in between."""
@@ -170,116 +193,104 @@ class Dispatch:
     def _take(self, futures: list[Future]) -> list[BlockRecord]:
         """Return the records of the blocks that are done, and see to the others."""
         records = []
-        for future, outcome in zip(futures, self._outcomes(futures), strict=True):
+        for future in futures:
             attempt = self._handed_out.pop(future)
-            if isinstance(outcome, BlockRecord):
-                records.append(outcome)
-            elif outcome is not None:
-                self._retry(attempt, outcome)
+            heard = self._heard.pop(attempt.block, None)
+            if isinstance(heard, BlockRecord):
+                records.append(heard)
+                self._longest = max(self._longest, heard.seconds.busy)
+                self._workers.worked(heard.worker)
+            elif heard is not None:
+                self._out_of_time |= heard is Undone.RUN_ENDS
+                self._again.append(attempt)
+            else:
+                self._retry(attempt, future)
             future.release()
         self._succeeded = self._succeeded or bool(records)
         return records
 
-    def _outcomes(self, futures: list[Future]) -> list[BlockRecord | str | None]:
-        """Fetch them in one go; after an error one by one."""
-        try:
-            outcomes: list[BlockRecord | str | None] = self._client.gather(futures)
-        except (Exception, CancelledError):
-            return [_outcome(future) for future in futures]
-        return outcomes
+    def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """Take down what a worker says; in the client's thread, before the block's task ends."""
+        message = event[1]
+        if "arrival" in message:
+            self._workers.arrived(Arrival(**message["arrival"]))
+        elif "record" in message:
+            record = record_of(message["record"], self._run.ledger.blocks)
+            self._heard[record.block] = record
+        else:
+            self._heard[message["block"]] = Undone(message["undone"])
 
     def _hand_out(self) -> None:
         """Fill up what is handed out, many blocks at a time, unless there is a reason not to."""
         if self._ending:
             return
         if self._suspects and not any(a.suspect for a in self._handed_out.values()):
-            self._submit([self._suspects.pop(0)])
-        # Until one has succeeded all may be about to fail.
-        ahead = 1 if self._few or not self._succeeded else _AHEAD
-        most = ahead * self._in_workers
-        room = most - len(self._handed_out)
+            self._submit([self._suspects.popleft()])
+        # Dask keeps blocks in its queue only if they are more than twice what its workers can do,
+        # and until one has succeeded all may be about to fail.
+        in_workers = BLOCKS_IN_A_WORKER * self._workers.present()
+        ahead = 1 if not self._succeeded or self._left <= 2 * in_workers else _AHEAD
+        most = ahead * in_workers
+        room = max(0, most - len(self._handed_out))
         if ahead == 1 or 2 * room >= most:
-            self._submit([_Attempt(block) for block in islice(self._todo, room)])
+            again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
+            new = islice(self._todo, room - len(again))
+            self._submit([*again, *(_Attempt(block) for block in new)])
 
     @property
     def _ending(self) -> bool:
         """Whether no block may be begun any more: on a signal, or because all would fail."""
-        return self._stopping() or (not self._succeeded and len(self._run.failures) >= _HOPELESS)
+        hopeless = not self._succeeded and len(self._run.failures) >= _HOPELESS
+        return self._stopping() or self._out_of_time or hopeless
 
     def _submit(self, attempts: list[_Attempt]) -> None:
         if attempts:
             numbers = zip(*[(a.block, a.number) for a in attempts], strict=True)
-            futures = self._client.map(_do, *numbers, pure=False)
+            futures = self._client.map(do_block, *numbers, seconds=self._longest, pure=False)
             for future, attempt in zip(futures, attempts, strict=True):
                 self._handed_out[future] = attempt
                 future.add_done_callback(self._ended.put)
 
-    def _retry(self, attempt: _Attempt, reason: str) -> None:
-        """Try a failed block again, or give it up.
+    def _retry(self, attempt: _Attempt, future: Future) -> None:
+        """Try a block again that failed, or give it up.
 
         With a worker die two blocks, and one of them may be the cause. Such suspects are tried one
-        at a time: the cause dies as often as it may, and nothing else dies with it twice.
+        at a time: the cause dies as often as it may, and nothing else dies with it twice. A worker
+        that was ended from outside blames nobody.
         """
+        reason, suspect, innocent = self._failure(future)
         most = 1 + self._run.job.config.blocks.retries
+        if innocent:
+            log.warning("block %d is done again: %s", attempt.block, reason)
+            self._again.append(attempt)
+            return
         log.warning(
             "block %d failed, attempt %d of %d: %s", attempt.block, attempt.number, most, reason
         )
-        if attempt.number == most:
+        if attempt.number >= most:
             self._run.failures.append(Failure(attempt.block, reason))
-        elif reason == _WORKER_DIED:
+        elif suspect:
             self._suspects.append(_Attempt(attempt.block, attempt.number + 1, suspect=True))
-        elif not self._ending:  # else it is left to the next run
-            self._submit([replace(attempt, number=attempt.number + 1)])
+        else:
+            self._again.append(replace(attempt, number=attempt.number + 1))
+
+    def _failure(self, future: Future) -> tuple[str, bool, bool]:
+        """Return why a block failed; whether with its worker; whether that was nobody's fault."""
+        try:
+            future.result()
+        except KilledWorker as error:
+            death = self._workers.death(str(error.last_worker.name))
+            return death.reason, True, death.innocent
+        except CancelledError:
+            return "the scheduler lost it", False, False
+        except Denoise5dError as error:
+            return str(error), False, False
+        except Exception as error:  # tasks raise whatever their libraries do
+            log.warning("a block ended in an error that is not foreseen", exc_info=error)
+            return f"{type(error).__name__}: {error}", False, False
+        return "its record was lost on the way", False, False
 
     def _give_back(self) -> None:
         """Let the workers return all blocks undone but those in the kernel, or past it."""
         with suppress(Exception, CancelledError):  # the run may end before all have answered
-            self._client.register_plugin(_Stopped(), name=_PLUGIN)
-
-
-class _Working(WorkerPlugin):  # type: ignore[misc]
-    """Lives in each worker, also in one that takes the place of another, and does the blocks."""
-
-    def __init__(self, settings: TaskSettings) -> None:
-        self._settings = settings
-
-    def setup(self, worker: Worker) -> None:  # noqa: ARG002
-        """Begin."""
-        self._blocks = BlockWorker(self._settings)
-
-    def run(self, block: int, worker: str, attempt: int) -> BlockRecord | None:
-        """Do one block; see `BlockWorker.run`."""
-        return self._blocks.run(block, worker, attempt)
-
-    def teardown(self, worker: Worker) -> None:  # noqa: ARG002
-        """Give way to another plugin, or end with the worker."""
-        self._blocks.stop()
-
-
-class _Stopped(WorkerPlugin):  # type: ignore[misc]
-    """Takes the place of `_Working`, and gives every block back."""
-
-    def run(self, *_: object) -> None:
-        """Do nothing."""
-
-
-def _do(block: int, attempt: int) -> BlockRecord | None:
-    worker = get_worker()
-    plugin: _Working | _Stopped = worker.plugins.get(_PLUGIN) or _Stopped()
-    return plugin.run(block, str(worker.name), attempt)
-
-
-def _outcome(future: Future) -> BlockRecord | str | None:
-    """Return the record of a block that is done, in words why it is not, None if it came back."""
-    try:
-        record: BlockRecord | None = future.result()
-    except KilledWorker:
-        return _WORKER_DIED
-    except CancelledError:
-        return "the scheduler lost it"
-    except Denoise5dError as error:
-        return str(error)
-    except Exception as error:  # tasks raise whatever their libraries do
-        log.warning("a block ended in an error that is not foreseen", exc_info=error)
-        return f"{type(error).__name__}: {error}"
-    return record
+            self._client.register_plugin(Stopped(), name=PLUGIN)

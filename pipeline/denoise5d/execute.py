@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
+from socket import gethostname
 from threading import Thread, current_thread, main_thread
+from time import monotonic
 from types import FrameType
 from typing import Any
 
-from denoise5d.cluster import local_cluster
+from denoise5d.cluster import start_workers
 from denoise5d.config import Config
 from denoise5d.dispatch import BlockDone, Dispatch, Failure, Run
 from denoise5d.errors import (
     BlocksFailedError,
     OutputError,
     PlanError,
+    StoppedByHandError,
     StoppedEarlyError,
 )
+from denoise5d.forecast import check_time
 from denoise5d.identity import (
     estimate_noise,
     fingerprint,
@@ -30,10 +36,20 @@ from denoise5d.identity import (
     given_noise,
     provenance,
 )
+from denoise5d.jobs import asked_to_stop, write_driver_facts
 from denoise5d.ledger import Ledger, check_fingerprint, discard
-from denoise5d.lock import OutputLock
-from denoise5d.machine import this_machine
-from denoise5d.prepare import GIB, Job, grid_header, ledger_path, lock_path, open_input, prepare
+from denoise5d.lock import OutputLock, read_owner
+from denoise5d.prepare import (
+    GIB,
+    Job,
+    grid_header,
+    ledger_path,
+    lock_path,
+    machine_of,
+    open_input,
+    prepare,
+)
+from denoise5d.slurm import job_end
 from denoise5d.store import (
     Image,
     create_output,
@@ -43,10 +59,13 @@ from denoise5d.store import (
     open_output,
     read_provenance,
 )
+from denoise5d.task import END_MARGIN_SECONDS
 
-__all__ = ["BlockDone", "Failure", "Run", "execute"]
+__all__ = ["BlockDone", "Failure", "Run", "check", "execute"]
 
 log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 2.0
 
 _STOPPING = (
     "stopping: no new blocks; the ones in work are finished (interrupt once more to give them up)"
@@ -81,18 +100,51 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
     BlocksFailedError
         If some blocks failed for good; all others are done.
     StoppedEarlyError
-        If a signal asked to stop; what was in work has been finished.
+        If a signal asked to stop, or the time is up; what was in work has been finished.
     """
     image = open_input(config)
     _check_target(config.output.path)
-    with OutputLock(lock_path(config)), _stop_on_signals() as stop:
+    _warn_on_login_node(config)
+    with OutputLock(lock_path(config)), _stop_on_request(config) as stop:
         run = _begin(config, image, overwrite=overwrite)
+        end = job_end()
+        run.ends = inf if end is None else end - END_MARGIN_SECONDS
         on_begin(run)
         if run.ledger.done_count < run.ledger.blocks and not stop.requested:
-            with local_cluster(run.job.plan, dashboard=config.cluster.dashboard) as client:
-                Dispatch(run, client, lambda: stop.requested, on_block).work()
-    _judge(run)
+            with start_workers(run.job) as workers:
+                write_driver_facts(config.output.path, workers.facts())
+                Dispatch(run, workers, lambda: stop.requested, on_block).work()
+    _judge(run, by_hand=stop.by_hand)
     return run
+
+
+def check(config: Config, *, overwrite: bool) -> Job:
+    """Refuse whatever `execute` would refuse before it starts workers; write nothing.
+
+    Raises
+    ------
+    RefusedError
+        See `denoise5d.errors`.
+    """
+    image = open_input(config)
+    _check_target(config.output.path)
+    job = prepare(config, image.info, machine_of(config), anew=overwrite)
+    if ledger_path(config).exists() and not overwrite:
+        check_fingerprint(ledger_path(config), fingerprint(job, image))
+    else:
+        given_noise(config.noise, image.info.shape[1])
+        _check_space(job, job.output_bytes)
+    check_time(job)
+    return job
+
+
+def _warn_on_login_node(config: Config) -> None:
+    if config.cluster.kind == "slurm" and "SLURM_JOB_ID" not in os.environ:
+        log.warning(
+            "this process drives the run and must live as long as it does; if %s is a login node, "
+            "whose long processes are often killed, stop here and use `denoise5d submit`",
+            gethostname(),
+        )
 
 
 def _check_target(path: Path) -> None:
@@ -112,7 +164,8 @@ def _check_target(path: Path) -> None:
 def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
     """Take up the ledger of an earlier run, or make output and ledger."""
     ledger = ledger_path(config)
-    job = prepare(config, image.info, this_machine(), anew=overwrite)
+    job = prepare(config, image.info, machine_of(config), anew=overwrite)
+    check_time(job)
     if ledger.exists() and not overwrite:
         return _resume(job, image)
     noise = given_noise(config.noise, image.info.shape[1])
@@ -180,24 +233,54 @@ def _check_space(job: Job, needed: int) -> None:
 
 
 class _Stop:
-    """Whether a signal has asked to stop."""
+    """Whether a signal, or `denoise5d cancel` on some machine, has asked to stop.
 
-    def __init__(self) -> None:
-        self.requested = False
+    Parameters
+    ----------
+    output : Path
+        Of the run.
+    driver : str
+        What this process is called in the output's lock.
 
-    def request(self, _number: int, _frame: FrameType | None) -> None:
+    Attributes
+    ----------
+    by_hand : bool
+        Whether somebody did; a batch system's warning is nobody's wish.
+    """
+
+    def __init__(self, output: Path, driver: str) -> None:
+        self._output, self._driver = output, driver
+        self._signalled = self.by_hand = False
+        self._next_look = 0.0
+
+    @property
+    def requested(self) -> bool:
+        """Whether no new blocks are to be begun."""
+        if not self._signalled and monotonic() > self._next_look:
+            self._next_look = monotonic() + _LOOK_SECONDS
+            if asked_to_stop(self._output, self._driver):
+                self._stop(by_hand=True)
+        return self._signalled
+
+    def request(self, number: int, _frame: FrameType | None) -> None:
         """Answer a signal: the first drains, the second gives up at once."""
-        if self.requested:
+        if self._signalled and number != signal.SIGUSR1:
             raise KeyboardInterrupt
-        self.requested = True
-        # From a thread, which waits for its turn: this may be the middle of a line being written.
-        Thread(target=log.warning, args=(_STOPPING,)).start()
+        self._stop(by_hand=number != signal.SIGUSR1)
+
+    def _stop(self, *, by_hand: bool) -> None:
+        if not self._signalled:
+            # From a thread, which waits for its turn: this may be the middle of a line being
+            # written.
+            Thread(target=log.warning, args=(_STOPPING,)).start()
+        self._signalled = True
+        self.by_hand |= by_hand
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
+def _stop_on_request(config: Config) -> Iterator[_Stop]:
     """Turn SIGINT, SIGTERM and SIGUSR1 (a batch system's warning) into a request to stop."""
-    stop = _Stop()
+    stop = _Stop(config.output.path, str(read_owner(lock_path(config))))
     if current_thread() is not main_thread():
         yield stop
         return
@@ -211,7 +294,7 @@ def _stop_on_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _judge(run: Run) -> None:
+def _judge(run: Run, *, by_hand: bool) -> None:
     """Raise what the end of a run that is not complete amounts to."""
     blocks, done, failed = run.ledger.blocks, run.ledger.done_count, len(run.failures)
     left = blocks - done - failed
@@ -224,7 +307,7 @@ def _judge(run: Run) -> None:
             f"{shown}{more}\nMend the cause and run the same command again."
         )
     if left:
-        raise StoppedEarlyError(
+        raise (StoppedByHandError if by_hand else StoppedEarlyError)(
             f"stopped early: {left} of {blocks} blocks are left; "
             f"run the same command again to go on"
         )

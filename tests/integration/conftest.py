@@ -12,7 +12,8 @@ import pytest
 from distributed import Client
 
 from denoise5d import execute as execute_module
-from denoise5d.cluster import local_cluster
+from denoise5d.cluster import Workers
+from denoise5d.cluster.local import local_cluster
 from denoise5d.execute import Run, execute
 from denoise5d.geometry import BlockGrid
 from denoise5d.plan import Budget, Layout, Plan
@@ -45,7 +46,7 @@ def client() -> Iterator[Client]:
 @pytest.fixture
 def start(client: Client) -> Start:
     """Return what runs a project in this process, on the shared workers."""
-    return partial(_start, lambda *_, **__: nullcontext(client))
+    return partial(_start, lambda job: nullcontext(Workers(client, job.plan.budget.threads)))
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def start_without_workers() -> Start:
     return partial(_start, refuse)
 
 
-def _start(cluster: Callable[..., object], project: Project, *, overwrite: bool = False) -> Run:
+def _start(workers: Callable[..., object], project: Project, *, overwrite: bool = False) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute_module, "local_cluster", cluster)
+        patch.setattr(execute_module, "start_workers", workers)
         return execute(
             project.config(),
             overwrite=overwrite,

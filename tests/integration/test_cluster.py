@@ -12,6 +12,7 @@ from distributed import Client
 from distributed.security import Security
 
 from denoise5d import execute as execute_module
+from denoise5d.cluster import Workers
 from denoise5d.dispatch import _AHEAD
 from denoise5d.execute import Run
 from denoise5d.ledger import BlockRecord
@@ -77,7 +78,8 @@ def test_few_blocks_are_under_way_at_a_time(project: Project, client: Client) ->
         under_way.extend(len(worker.processing) for worker in scheduler.workers.values())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute_module, "local_cluster", lambda *_, **__: nullcontext(client))
+        workers = Workers(client, 1)
+        patch.setattr(execute_module, "start_workers", lambda _: nullcontext(workers))
         execute_module.execute(
             project.config(), overwrite=False, on_begin=lambda _: None, on_block=look
         )

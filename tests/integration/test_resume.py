@@ -18,8 +18,9 @@ import psutil
 import pytest
 from distributed import Client, Worker, WorkerPlugin
 
-from denoise5d import dispatch, task
 from denoise5d import execute as execute_module
+from denoise5d import task
+from denoise5d.cluster import Workers
 from denoise5d.errors import StoppedEarlyError
 from denoise5d.execute import Run
 from denoise5d.geometry import Box
@@ -27,6 +28,7 @@ from denoise5d.ledger import Ledger
 from denoise5d.plan import Layout
 from denoise5d.store import Description, Output, create_output, open_output
 from denoise5d.task import BlockWorker
+from denoise5d.worker import Stopped
 from runs import PATIENCE_SECONDS, Project, driver, run, structured
 
 Start = Callable[..., Run]
@@ -129,12 +131,12 @@ def test_the_second_signal_gives_up(slow: Project) -> None:
 
 
 def test_a_signal_while_workers_start_begins_nothing(slow: Project, client: Client) -> None:
-    def interrupted(*_: object, **__: object) -> AbstractContextManager[Client]:
+    def interrupted(_: object) -> AbstractContextManager[Workers]:
         signal.raise_signal(signal.SIGTERM)
-        return nullcontext(client)
+        return nullcontext(Workers(client, 1))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute_module, "local_cluster", interrupted)
+        patch.setattr(execute_module, "start_workers", interrupted)
         with pytest.raises(StoppedEarlyError, match=f"{BLOCKS} of {BLOCKS} blocks are left"):
             execute_module.execute(
                 slow.config(), overwrite=False, on_begin=lambda _: None, on_block=lambda *_: None
@@ -158,7 +160,7 @@ def test_a_stop_reaches_the_workers(slow: Project, client: Client, start: Start)
                 if len(entries.read_text().splitlines()) > 2:
                     signalled.touch()
                     deadline = time.monotonic() + PATIENCE_SECONDS
-                    while not isinstance(worker.plugins["denoise5d"], dispatch._Stopped):
+                    while not isinstance(worker.plugins["denoise5d"], Stopped):
                         assert time.monotonic() < deadline
                         time.sleep(0.02)
                 return self.denoise_block(*arguments, **options)
@@ -205,13 +207,13 @@ class Deadly(WorkerPlugin):
         task.denoise_block = deadly
 
 @contextmanager
-def local_cluster(*arguments, **options):
-    with cluster.local_cluster(*arguments, **options) as client:
-        client.register_plugin(Deadly())
-        yield client
+def start_workers(job):
+    with cluster.start_workers(job) as workers:
+        workers.client.register_plugin(Deadly())
+        yield workers
 
 if __name__ == "__main__":
-    execute.local_cluster = local_cluster
+    execute.start_workers = start_workers
     nothing = lambda *_: None
     config = load_config(Path(sys.argv[1]))
     execute.execute(config, overwrite=False, on_begin=nothing, on_block=nothing)

@@ -1,8 +1,4 @@
-"""A dask client with workers, set up for blocks: two at a time a worker, nothing spilled or stolen.
-
-The scheduler runs whatever it is sent, so it listens on this machine only and speaks TLS with a
-certificate made for the run: another user of the same machine cannot talk to it.
-"""
+"""Workers of this machine, which only this machine can talk to."""
 
 from __future__ import annotations
 
@@ -18,34 +14,23 @@ import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from distributed.security import Security
 
+from denoise5d.cluster.settings import NO_PAGES, SCHEDULER, WORKER
+from denoise5d.cluster.workers import Workers
 from denoise5d.errors import RefusedError
 from denoise5d.plan import Plan
+from denoise5d.prepare import Job
 from denoise5d.task import BLOCKS_IN_A_WORKER, probe
 
-_SETTINGS = {
-    # With more than 1.0 a worker holds a block in reserve and is blamed for it when it dies.
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.work-stealing": False,
-    # We count attempts ourselves: a block whose worker died comes back at once.
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.scheduler.no-workers-timeout": "120s",
-    # The kernel's memory cannot be spilled, and pausing does not give any back.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    # A worker over its limit broke the plan's promise: end it before the machine suffers.
-    "distributed.worker.memory.terminate": 1.0,
-    "distributed.admin.low-level-log-length": 0,
-    "distributed.diagnostics.computations.max-history": 1,
-}
-
-_NO_PAGES: dict[str, list[str]] = {
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-}
-"""Without `cluster.dashboard` nothing is told to whoever asks: these pages know no password."""
+_SETTINGS = {**SCHEDULER, **WORKER, "distributed.scheduler.no-workers-timeout": "120s"}
 
 _START_SECONDS = 120
+
+
+@contextmanager
+def local_workers(job: Job) -> Iterator[Workers]:
+    """Start the workers of a job on this machine and stop them at the end."""
+    with local_cluster(job.plan, dashboard=job.config.cluster.dashboard) as client:
+        yield Workers(client, job.plan.budget.threads)
 
 
 class _IgnoreInterrupts(WorkerPlugin):  # type: ignore[misc]
@@ -91,7 +76,7 @@ def local_cluster(plan: Plan, *, dashboard: str | None = None) -> Iterator[Clien
     """
     budget = plan.budget
     with (
-        dask.config.set(_SETTINGS if dashboard else _SETTINGS | _NO_PAGES),
+        dask.config.set(_SETTINGS if dashboard else {**_SETTINGS, **NO_PAGES}),
         tempfile.TemporaryDirectory(prefix="denoise5d-") as scratch,
         _started(
             n_workers=budget.workers,

@@ -1,0 +1,221 @@
+"""Workers that are jobs of their own, submitted by the driver through dask-jobqueue."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed import Client
+
+from denoise5d.batch import JOB_NAME, log_folder, python, setup_lines, worker_directives, worker_gib
+from denoise5d.cluster.keeper import Keeper, KeptWorkers, Pool
+from denoise5d.cluster.scheduler import named_mistakes, remote_settings, scheduler_options
+from denoise5d.cluster.settings import credentials
+from denoise5d.cluster.workers import Death, Workers
+from denoise5d.config import Config
+from denoise5d.errors import ClusterError
+from denoise5d.jobs import record_job
+from denoise5d.ledger import run_folder
+from denoise5d.plan import Plan
+from denoise5d.prepare import Job
+from denoise5d.slurm import (
+    Ending,
+    QueuedJob,
+    ending,
+    is_here,
+    never_starts,
+    queue,
+    refusal_words,
+    wait_for_ending,
+)
+from denoise5d.task import BLOCKS_IN_A_WORKER
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from denoise5d.cluster.jobqueue import WorkerJob
+
+_DEATH_SECONDS = 10
+_LOG_LINES = 5
+
+_NO_DEFAULTS = {
+    f"jobqueue.{JOB_NAME}": dict.fromkeys(
+        (
+            "account", "env-extra", "extra", "interface", "job-extra", "local-directory",
+            "log-directory", "queue", "shared-temp-directory", "walltime",
+        )
+    )
+}  # fmt: skip
+"""What a file of the user's says for other programs must not reach our jobs."""
+
+
+@contextmanager
+def slurm_workers(job: Job) -> Iterator[Workers]:
+    """Start the scheduler, submit a job for each worker, cancel them at the end."""
+    if not is_here():
+        raise ClusterError(
+            "cluster.kind: slurm needs a machine that can submit jobs, and there is no sbatch "
+            "here; run this on the cluster, or choose cluster.kind: local"
+        )
+    config, plan = job.config, job.plan
+    output = config.output.path
+    log_folder(config).mkdir(parents=True, exist_ok=True)
+    library = _library()
+    settings = remote_settings(config.cluster)
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({**settings, **_NO_DEFAULTS}))
+        private = stack.enter_context(credentials(run_folder(output), settings))
+        security = library.WorkerSecurity(**_plain(private.security), require_encryption=True)
+        with named_mistakes(config.cluster):
+            cluster = stack.enter_context(
+                library.JobCluster(
+                    security=security,
+                    scheduler_options=scheduler_options(config.cluster, security),
+                    submitted=partial(record_job, output, role="worker"),
+                    silence_logs="CRITICAL",
+                    **job_options(config, plan, private.settings_file),
+                )
+            )
+        client = stack.enter_context(Client(cluster, set_as_default=False))
+        keeper = Keeper(_Jobs(cluster, config, plan), plan.budget.workers)
+        keeper.start()
+        stack.callback(keeper.stop)
+        yield KeptWorkers(client, plan.budget.threads, keeper)
+
+
+def worker_script(config: Config, plan: Plan) -> str:
+    """Return the batch script of a worker, as dask-jobqueue writes it."""
+    options = job_options(config, plan, Path("SETTINGS_OF_THE_RUN"))
+    with dask.config.set(_NO_DEFAULTS):
+        job = _library().WorkerJob("tls://DRIVER", "NAME", submitted=lambda _: None, **options)
+    script: str = job.job_script()
+    return script
+
+
+def job_options(config: Config, plan: Plan, settings: Path) -> dict[str, Any]:
+    """Return what dask-jobqueue is told of a job: everything, so that no file adds to it."""
+    batch = config.cluster.batch
+    assert batch is not None
+    ports = batch.worker_ports
+    arguments = ["--no-dashboard", "--memory-limit", str(plan.bytes_per_worker)]
+    if ports is not None:
+        both = f"{ports[0]}:{ports[1]}"
+        arguments += ["--worker-port", both, "--nanny-port", both]
+    if batch.interface is not None:
+        arguments += ["--interface", shlex.quote(batch.interface)]
+    return {
+        "config_name": JOB_NAME,
+        "job_name": f"{JOB_NAME}-worker",
+        "cores": BLOCKS_IN_A_WORKER,
+        "processes": 1,
+        "memory": f"{plan.bytes_per_worker} B",
+        "job_cpu": plan.budget.threads,
+        "job_mem": f"{worker_gib(plan)}G",
+        "job_directives_skip": ["#SBATCH"],  # ours say it all, and can be removed one by one
+        "job_extra_directives": worker_directives(config, plan),
+        "job_script_prologue": [
+            *setup_lines(batch),
+            f"export DASK_CONFIG={shlex.quote(str(settings))}",
+        ],
+        "python": python(batch),
+        "worker_command": "distributed.cli.dask_worker",
+        "worker_extra_args": arguments,
+        "death_timeout": 60,
+        "local_directory": shlex.quote(batch.local_folder) if batch.local_folder else None,
+        "shebang": "#!/bin/bash",
+    }
+
+
+class _Jobs(Pool):
+    """The jobs of the workers."""
+
+    def __init__(self, cluster: Any, config: Config, plan: Plan) -> None:
+        self.cluster = cluster
+        self._config, self._plan = config, plan
+        self._numbers: dict[str, str] = {}
+        self._queue: dict[str, QueuedJob] = {}
+
+    def ended(self) -> dict[str, Death]:
+        jobs: dict[str, WorkerJob] = dict(self.cluster.workers)
+        for name, job in jobs.items():
+            if job.job_id:
+                self._numbers[str(name)] = job.job_id
+        self._queue = queue()
+        ended = {}
+        for name, job in jobs.items():
+            if job.refusal:
+                ended[str(name)] = Death(refusal_words(job.refusal))
+            elif job.job_id and job.job_id not in self._queue:
+                ended[str(name)] = self._death(job.job_id, ending(job.job_id))
+        return ended
+
+    def waiting(self) -> dict[str, str]:
+        return {
+            name: self._queue[number].reason
+            for name, number in self._numbers.items()
+            if name in self.cluster.workers
+            and number in self._queue
+            and self._queue[number].state == "PENDING"
+        }
+
+    def never(self) -> str | None:
+        mine = (self._queue[n] for n in self._numbers.values() if n in self._queue)
+        return next((words for words in map(never_starts, mine) if words), None)
+
+    def death(self, name: str) -> Death:
+        number = self._numbers.get(name)
+        if number is None:
+            return Death(f"worker {name} died")
+        return self._death(number, wait_for_ending(number, _DEATH_SECONDS))
+
+    def _death(self, number: str, how: Ending | None) -> Death:
+        told = self._last_lines(number)
+        asked = (
+            f" (its job asked for {worker_gib(self._plan)} GiB; a block was planned to take "
+            f"{self._plan.bytes_per_worker / 2**30:.2f} GiB)"
+        )
+        if how is None:  # the job goes on with a new worker
+            memory = any("memory" in line and "budget" in line for line in told)
+            cause = "it took more memory than planned and was ended" if memory else "it died"
+            advice = "; a higher blocks.memory_factor gives each block more"
+            return Death(f"job {number}: {cause}{asked if memory else ''}{advice}{_quoted(told)}")
+        words = f"job {number}: {how}"
+        if how.out_of_memory:
+            return Death(words + asked)
+        return Death(words if how.innocent else words + _quoted(told), how.innocent)
+
+    def _last_lines(self, number: str) -> list[str]:
+        path = log_folder(self._config) / f"worker-{number}.log"
+        with suppress(OSError):
+            lines = path.read_text(errors="replace").splitlines()
+            return [line.strip() for line in lines if line.strip()][-_LOG_LINES:]
+        return []
+
+
+def _quoted(lines: list[str]) -> str:
+    return "".join(f"\n    | {line}" for line in lines)
+
+
+def _plain(security: Any) -> dict[str, Any]:
+    """Return the certificates as arguments of another Security."""
+    roles = ("scheduler", "worker", "client")
+    names = ["tls_ca_file", *(f"tls_{role}_{part}" for role in roles for part in ("cert", "key"))]
+    return {name: getattr(security, name) for name in names}
+
+
+def _library() -> ModuleType:
+    """Import dask-jobqueue, which takes Ctrl-C for itself: give it back."""
+    main = current_thread() is main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    from denoise5d.cluster import jobqueue
+
+    if main:
+        signal.signal(signal.SIGINT, before)
+    return jobqueue

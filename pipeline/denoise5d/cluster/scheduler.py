@@ -1,0 +1,57 @@
+"""The scheduler in the driver's process, when its workers are on other machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from distributed.security import Security
+
+from denoise5d.cluster.settings import NO_PAGES, SCHEDULER
+from denoise5d.config import ClusterConfig
+from denoise5d.errors import ClusterError
+
+
+def remote_settings(cluster: ClusterConfig) -> dict[str, Any]:
+    """Return dask's settings of driver and workers on several machines."""
+    settings: dict[str, Any] = dict(SCHEDULER)
+    # A job may wait for days: whoever looks after the jobs says when there is no hope.
+    settings["distributed.scheduler.no-workers-timeout"] = None
+    if cluster.dashboard is None:
+        settings |= NO_PAGES
+    return settings
+
+
+def scheduler_options(cluster: ClusterConfig, security: Security) -> dict[str, Any]:
+    """Return what the scheduler is told: where it listens, and to whom."""
+    assert cluster.batch is not None
+    options: dict[str, Any] = {
+        "port": cluster.batch.scheduler_port,
+        "protocol": "tls://",
+        "security": security,
+        "dashboard": cluster.dashboard is not None,
+        "dashboard_address": cluster.dashboard or "127.0.0.1:0",
+    }
+    if cluster.batch.interface is not None:
+        options["interface"] = cluster.batch.interface
+    return options
+
+
+@contextmanager
+def named_mistakes(cluster: ClusterConfig) -> Iterator[None]:
+    """Name the key to change if the scheduler cannot listen where it is told to."""
+    assert cluster.batch is not None
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        text = str(error)
+        advice = "look at cluster.interface and cluster.scheduler_port"
+        if "in use" in text:
+            advice = (
+                f"port {cluster.batch.scheduler_port} is taken on this machine; give another "
+                f"cluster.scheduler_port, or 0 for any that is free"
+            )
+        elif "interface" in text:
+            advice = "correct cluster.interface"
+        raise ClusterError(f"the scheduler does not start ({text}); {advice}") from error
