@@ -16,6 +16,7 @@ import traceback
 import click
 from rich.text import Text
 
+from denoise5d.cli.batch import cancel, submit
 from denoise5d.cli.console import errors, say, show_error, system_error_words
 from denoise5d.cli.demo import demo
 from denoise5d.cli.doctor import doctor
@@ -56,7 +57,7 @@ def cli(context: click.Context) -> None:
         say(context.get_help())
 
 
-for command in (demo, plan, run, status, convert, schema, doctor):
+for command in (demo, plan, run, submit, status, cancel, convert, schema, doctor):
     cli.add_command(command)
 
 

@@ -15,12 +15,18 @@ from denoise5d.config import load_config
 from denoise5d.errors import PlanError
 from denoise5d.identity import fingerprint, given_noise
 from denoise5d.ledger import check_fingerprint
-from denoise5d.machine import this_machine
 from denoise5d.noise import NoiseModel
 from denoise5d.parameters import (
     Ridge,
 )
-from denoise5d.prepare import Job, describe_input, ledger_path, open_input, prepare
+from denoise5d.prepare import (
+    Job,
+    describe_input,
+    ledger_path,
+    machine_of,
+    open_input,
+    prepare,
+)
 from denoise5d.store import free_bytes
 
 yaml_argument = click.argument(
@@ -62,7 +68,7 @@ def plan(yaml: Path, as_json: bool) -> None:
 def show_plan(yaml: Path, *, as_json: bool = False, anew: bool = False) -> None:
     """Print the plan of a YAML; raise RefusedError where a run would be refused."""
     config = load_config(yaml)
-    job = prepare(config, describe_input(config), this_machine(), anew=anew)
+    job = prepare(config, describe_input(config), machine_of(config), anew=anew)
     free = free_bytes(config.output.path)
     begun = ledger_path(config).exists() and not anew
     if as_json:
