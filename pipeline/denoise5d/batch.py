@@ -51,6 +51,7 @@ def worker_directives(config: Config, plan: Plan) -> list[str]:
         cpus=plan.budget.threads,
         gib=worker_gib(plan),
         log="worker",
+        more=["--no-requeue"],  # the driver replaces it
     )
 
 
@@ -81,13 +82,14 @@ def driver_script(config: Config, plan: Plan) -> str:
         gib = worker_gib(plan) + DRIVER_BYTES // GIB
     else:
         name, nodes, cpus, gib = "driver.sbatch", 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
-    lines = _directives(config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver")
-    lines.append(f"--signal=B:USR1@{batch.signal_lead}")
+    more = [f"--signal=B:USR1@{batch.signal_lead}"]
     if config.cluster.kind == "allocation":
-        lines.append("--no-kill")  # a node that fails takes its worker along, not the whole job
+        more.append("--no-kill")  # a node that fails takes its worker along, not the whole job
     if batch.mail_user:
-        lines += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
-    lines = _without(lines, batch.removed_directives)
+        more += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
+    lines = _directives(
+        config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver", more=more
+    )
     header = "".join(f"#SBATCH {line}\n" for line in lines)
     text = files("denoise5d").joinpath("slurm", name).read_text()
     before, _, after = re.split(r"((?:#SBATCH .*\n)+)", text, maxsplit=1)
@@ -97,7 +99,7 @@ def driver_script(config: Config, plan: Plan) -> str:
 
 
 def _directives(
-    config: Config, *, name: str, nodes: int, cpus: int, gib: int, log: str
+    config: Config, *, name: str, nodes: int, cpus: int, gib: int, log: str, more: list[str]
 ) -> list[str]:
     batch = config.cluster.batch
     assert batch is not None
@@ -118,6 +120,7 @@ def _directives(
         f"--time={walltime(batch.walltime)}",
         f"--output={_for_sbatch(str(log_folder(config) / log).replace('%', '%%'))}-%j.log",
         *(["--exclusive"] if batch.exclusive else []),
+        *more,
     ]
     return [*_without(lines, batch.removed_directives), *batch.extra_directives]
 
