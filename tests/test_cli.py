@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 import pytest
 import yaml
 import zarr
@@ -44,7 +45,7 @@ from denoise5d.noise import NoiseModel
 from denoise5d.prepare import describe_input, grid_header, prepare
 
 GIB = 2**30
-COMMANDS = ("demo", "plan", "run", "status", "convert", "schema", "doctor")
+COMMANDS = ("demo", "plan", "run", "submit", "status", "cancel", "convert", "schema", "doctor")
 
 
 @pytest.fixture(autouse=True)
@@ -506,13 +507,18 @@ class Driver:
         """Send what Ctrl-C sends, to the driver alone."""
         self.process.send_signal(signal.SIGINT)
 
+    def halt_workers(self) -> None:
+        """Let them stand still in the middle of whatever they do: no block ends any more."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.suspend()
+
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate()
         return self.process.returncode, out, err
 
 
 def test_interrupted_once_twice_and_then_to_the_end(config: Path) -> None:
-    """The blocks take long enough for a second interrupt to come before their end."""
     write_image(config.parent / "large.zarr", (1, 1, 8, 128, 320))
     write_yaml(
         config,
@@ -532,6 +538,7 @@ def test_interrupted_once_twice_and_then_to_the_end(config: Path) -> None:
 
     driver = Driver(config)
     driver.wait_for(" done (")
+    driver.halt_workers()
     driver.interrupt()
     driver.wait_for("no new blocks")
     driver.interrupt()

@@ -112,7 +112,8 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
         on_begin(run)
         if run.ledger.done_count < run.ledger.blocks and not stop.requested:
             with start_workers(run.job) as workers:
-                write_driver_facts(config.output.path, workers.facts())
+                page = workers.page_port() if config.cluster.dashboard else None
+                write_driver_facts(config.output.path, gethostname(), page)
                 Dispatch(run, workers, lambda: stop.requested, on_block).work()
     _judge(run, by_hand=stop.by_hand)
     return run

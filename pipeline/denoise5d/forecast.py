@@ -70,8 +70,15 @@ def forecast(job: Job, *, rate: float | None = None) -> Forecast:
     )
 
 
-def check_time(job: Job) -> None:
+def check_time(job: Job, expected: Forecast | None = None) -> None:
     """Refuse a plan whose blocks take longer than a job may run.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    expected : Forecast, optional
+        What it will take; otherwise by `forecast`.
 
     Raises
     ------
@@ -81,7 +88,7 @@ def check_time(job: Job) -> None:
     batch = job.config.cluster.batch
     if batch is None:
         return
-    expected = forecast(job)
+    expected = expected or forecast(job)
     room = batch.walltime - batch.signal_lead
     if expected.block_seconds > room:
         raise PlanError(

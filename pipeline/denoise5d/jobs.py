@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,21 +74,21 @@ def _record(line: bytes) -> JobRecord | None:
         return None
 
 
-def write_driver_facts(output: Path, facts: Mapping[str, Any]) -> None:
-    """Tell `status` what a driver knows of itself: its host, its web page."""
+def write_driver_facts(output: Path, host: str, page: int | None) -> None:
+    """Tell `status` where a driver is, and the port of its web page, if it has one."""
     path = run_folder(output) / _DRIVER
     partial = path.with_name(path.name + ".new")
-    partial.write_text(json.dumps(facts))
+    partial.write_text(json.dumps({"host": host, "page": page}))
     partial.replace(path)
 
 
-def read_driver_facts(output: Path) -> dict[str, Any]:
-    """Return what the last driver told; nothing if there was none."""
+def read_driver_facts(output: Path) -> tuple[str, int | None] | None:
+    """Return host and port of the web page of the last driver; None if there was none."""
     try:
         facts: Any = json.loads((run_folder(output) / _DRIVER).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+        return facts["host"], facts["page"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
 
 
 def ask_to_stop(output: Path, driver: str) -> None:

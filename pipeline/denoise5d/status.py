@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from denoise5d.errors import OutputError
 from denoise5d.geometry import BlockGrid, as_index
+from denoise5d.jobs import read_driver_facts, recorded_jobs
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, run_folder
 from denoise5d.lock import Owner, is_dead, read_owner
+from denoise5d.slurm import QueuedJob, Silent, queue
 
 _RECENT = 64
 """The rate is that of so many blocks, the last ones."""
@@ -46,6 +49,10 @@ class Status:
         The largest memory of any worker.
     retried : int
         Blocks that took more than one attempt.
+    jobs : tuple of QueuedJob or None
+        Of this run, that have not ended; None if SLURM is not here, or does not answer.
+    tunnel : str or None
+        The command that brings the driver's web page to this machine; None without such a page.
     """
 
     output: str
@@ -64,6 +71,8 @@ class Status:
     verify_seconds: float = 0.0
     peak_bytes: int = 0
     retried: int = 0
+    jobs: tuple[QueuedJob, ...] | None = ()
+    tunnel: str | None = None
 
 
 class Tally:
@@ -140,8 +149,14 @@ class _Entry:
 
 def read_status(output: Path) -> Status:
     """Return the status of the run that writes `output`; raise OutputError if it is damaged."""
+    owner = _living_owner(run_folder(output) / LOCK_NAME)
+    status = _read_ledger(output, owner)
+    tunnel = None if owner is None else _tunnel(output)
+    return replace(status, jobs=_jobs(output), tunnel=tunnel)
+
+
+def _read_ledger(output: Path, owner: Owner | None) -> Status:
     folder = run_folder(output)
-    owner = _living_owner(folder / LOCK_NAME)
     if not (folder / LEDGER_NAME).exists():
         if owner is None:
             return Status(str(output), "not begun")
@@ -154,6 +169,7 @@ def read_status(output: Path) -> Status:
     voxels = prod(grid.image_shape)
     state = _state(output, complete=tally.blocks == ledger.blocks, owner=owner)
     rate = tally.rate(since=None if owner is None else datetime.fromisoformat(owner.since))
+    seconds: dict[str, Any] = {f"{k}_seconds": round(v, 4) for k, v in tally.seconds.items()}
     return Status(
         output=str(output),
         state=state,
@@ -165,10 +181,25 @@ def read_status(output: Path) -> Status:
         voxels_per_second=rate,
         seconds_left=(voxels - tally.voxels) / rate if rate and state == "running" else None,
         last_block=None if tally.last is None else tally.last.isoformat(timespec="seconds"),
-        **{f"{stage}_seconds": round(value, 4) for stage, value in tally.seconds.items()},
+        **seconds,
         peak_bytes=tally.peak_bytes,
         retried=tally.retried,
     )
+
+
+def _jobs(output: Path) -> tuple[QueuedJob, ...] | None:
+    recorded = {record.job for record in recorded_jobs(output)}
+    if not recorded:
+        return ()
+    try:
+        return tuple(job for number, job in queue().items() if number in recorded)
+    except Silent:
+        return None
+
+
+def _tunnel(output: Path) -> str | None:
+    host, port = read_driver_facts(output) or ("", None)
+    return f"ssh -L {port}:localhost:{port} {host}" if port else None
 
 
 def _living_owner(lock: Path) -> Owner | None:

@@ -6,13 +6,17 @@ import json
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import click
 
-from denoise5d.cli.console import number, say, shape, show_table, size, voxels
+from denoise5d.batch import driver_script, walltime, worker_gib
+from denoise5d.cli.console import duration, number, say, shape, show_table, size, voxels
+from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
 from denoise5d.errors import PlanError
+from denoise5d.forecast import Forecast, check_time, forecast
 from denoise5d.identity import fingerprint, given_noise
 from denoise5d.ledger import check_fingerprint
 from denoise5d.noise import NoiseModel
@@ -42,12 +46,20 @@ Example:
 )
 @yaml_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(yaml: Path, as_json: bool) -> None:
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Million voxels per second and thread to reckon the time with.",
+)
+def plan(yaml: Path, as_json: bool, rate: float | None) -> None:
     """Say what a run would do; write nothing.
 
-    Blocks, memory, files and disk space. Exits with 2 where the YAML, the image, the memory, the
-    disk or an earlier run with other parameters would make `run` refuse. Works without the image
-    if the YAML gives input.shape and input.dtype.
+    Blocks, memory, time, files and disk space; with a batch system its jobs and their scripts.
+    Exits with 2 where the YAML, the image, the memory, the disk, the walltime or an earlier run
+    with other parameters would make `run` refuse. Works without the image if the YAML gives
+    input.shape and input.dtype. The time is a guess by rates measured elsewhere, unless --rate
+    gives one.
 
     \b
     Keys of --json (lists are T, C, Z, Y, X; lengths in voxels):
@@ -59,22 +71,31 @@ def plan(yaml: Path, as_json: bool) -> None:
       blocks, workers, threads, rounds, redundancy
       memory_factor, reserve_bytes, memory_bytes, bytes_per_worker
       chunks, shards, files           of the output; shards null: none
+      rate                            voxels per second and thread that the times are reckoned with
+      block_seconds, worker_seconds   of the largest block; of all workers together
       output_bytes, free_bytes        needed at most, and free on its disk
+      jobs                            of a batch system: kind, count, gib, seconds, scripts; or null
       begun                           whether an earlier run left blocks to go on with
     """  # noqa: D301  \b is click's: do not wrap
-    show_plan(yaml, as_json=as_json)
+    show_plan(yaml, as_json=as_json, rate=rate and 1e6 * rate)
 
 
-def show_plan(yaml: Path, *, as_json: bool = False, anew: bool = False) -> None:
+def show_plan(
+    yaml: Path, *, as_json: bool = False, anew: bool = False, rate: float | None = None
+) -> None:
     """Print the plan of a YAML; raise RefusedError where a run would be refused."""
     config = load_config(yaml)
     job = prepare(config, describe_input(config), machine_of(config), anew=anew)
     free = free_bytes(config.output.path)
     begun = ledger_path(config).exists() and not anew
+    expected = forecast(job, rate=rate)
     if as_json:
-        say(json.dumps(_json(job, free, begun=begun), indent=2))
+        say(json.dumps(_json(job, free, expected, begun=begun), indent=2))
     else:
-        show_table(f"Plan of {yaml}", _rows(job, free, begun=begun))
+        show_table(f"Plan of {yaml}", _rows(job, free, expected, begun=begun))
+        for title, script in _scripts(job).items():
+            say(f"\n{title}:\n" + indent(script, "  "))
+    check_time(job, expected)
     if not config.input.path.exists():  # planned for another machine
         return
     if begun:
@@ -102,8 +123,15 @@ def _given(job: Job) -> list[NoiseModel] | None:
     return given_noise(job.config.noise, job.image.shape[1])
 
 
-def _json(job: Job, free: int, *, begun: bool) -> dict[str, Any]:
-    noise = _given(job)
+def _json(job: Job, free: int, expected: Forecast, *, begun: bool) -> dict[str, Any]:
+    noise, batch = _given(job), job.config.cluster.batch
+    jobs = batch and {
+        "kind": job.config.cluster.kind,
+        "count": batch.count,
+        "gib": worker_gib(job.plan),
+        "seconds": batch.walltime,
+        "scripts": list(_scripts(job).values()),
+    }
     return {
         "input": str(job.config.input.path),
         "output": str(job.config.output.path),
@@ -113,13 +141,15 @@ def _json(job: Job, free: int, *, begun: bool) -> dict[str, Any]:
         "windows": [list(window) for window in job.parameters.windows],
         "ridge": None if job.parameters.ridge is None else asdict(job.parameters.ridge),
         **job.plan.to_json(),
+        **asdict(expected),
+        "jobs": jobs,
         "output_bytes": job.output_bytes,
         "free_bytes": free,
         "begun": begun,
     }
 
 
-def _rows(job: Job, free: int, *, begun: bool) -> list[tuple[str, str]]:
+def _rows(job: Job, free: int, expected: Forecast, *, begun: bool) -> list[tuple[str, str]]:
     grid, layout, noise = job.plan.grid, job.plan.layout, _given(job)
     image = f"{shape(job.image.shape)}; {job.image.dtype}, {voxels(prod(job.image.shape))}"
     halo = "exact" if job.plan.exact_halo else "APPROXIMATE: block edges may show"
@@ -137,6 +167,7 @@ def _rows(job: Job, free: int, *, begun: bool) -> list[tuple[str, str]]:
         ("blocks", f"{job.plan.blocks} in {number(job.plan.rounds, 'round')}"),
         ("redundancy", f"{job.plan.redundancy:.3f}  (voxels read over voxels written)"),
         *_machine_rows(job),
+        *_time_rows(job, expected),
         ("output", f"{job.config.output.path}  ({job.dtype})"),
         ("chunks", str(list(layout.chunks))),
         ("shards", "none: a file for each chunk" if layout.shards is None else _shards(layout)),
@@ -159,6 +190,33 @@ def _machine_rows(job: Job) -> list[tuple[str, str]]:
             f"+ {size(budget.reserve_bytes)} reserve",
         ),
     ]
+
+
+def _time_rows(job: Job, expected: Forecast) -> list[tuple[str, str]]:
+    """Return the rows on time and jobs."""
+    plan, batch = job.plan, job.config.cluster.batch
+    best = max(expected.worker_seconds / plan.budget.workers, expected.block_seconds)
+    guess = f"{duration(expected.block_seconds)} a block, at {voxels(expected.rate)}/s and thread"
+    rows = [("time", f"about {duration(best)}; {guess}")]
+    if batch is None:
+        return rows
+    hours = f"{expected.worker_seconds / 3600:.2g} node-hours if a worker has a node of its own"
+    cpus = number(plan.budget.threads, "CPU")
+    each = f"{cpus}, {worker_gib(plan)} GiB, {walltime(batch.walltime)}"
+    kind = "worker job" if job.config.cluster.kind == "slurm" else "node"
+    beside = "and a small one for the driver" if kind == "worker job" else "in one job"
+    return [*rows, ("cost", hours), ("jobs", f"{number(batch.count, kind)} of {each}, {beside}")]
+
+
+def _scripts(job: Job) -> dict[str, str]:
+    """Return the batch scripts of a run by what they are."""
+    config, plan = job.config, job.plan
+    if config.cluster.batch is None:
+        return {}
+    scripts = {"Batch script that `denoise5d submit` submits": driver_script(config, plan)}
+    if config.cluster.kind == "slurm":
+        scripts["Batch script of each worker"] = worker_script(config, plan)
+    return scripts
 
 
 def _windows(job: Job) -> str:

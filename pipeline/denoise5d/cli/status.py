@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ import click
 from denoise5d.cli.console import duration, number, say, show_table, size, voxels
 from denoise5d.cli.plan import yaml_argument
 from denoise5d.config import load_config
+from denoise5d.slurm import QueuedJob
 from denoise5d.status import Status, read_status
 
 
@@ -44,6 +47,9 @@ def status(yaml: Path, as_json: bool) -> None:
                                       of the workers, over all blocks done
       peak_bytes                      the largest memory of a worker
       retried                         blocks that took more than one attempt
+      jobs                            of SLURM, not ended: id, name, state, reason, nodes; null: it
+                                      is not here, or does not answer
+      tunnel                          command that brings the driver's web page here; or null
     """  # noqa: D301  \b is click's: do not wrap
     found = read_status(load_config(yaml).output.path)
     if as_json:
@@ -53,7 +59,10 @@ def status(yaml: Path, as_json: bool) -> None:
 
 
 def _rows(found: Status) -> list[tuple[str, str]]:
-    rows = [("output", found.output), ("state", _state_words(found))]
+    rows = [("output", found.output), ("state", _state_words(found)), *_jobs(found.jobs or ())]
+    if found.tunnel:
+        page = f"http://localhost:{found.tunnel.split(':')[-1].split()[0]}/status"
+        rows.append(("web page", f"{found.tunnel}  and then {page}"))
     if not found.blocks:
         return rows
     share = f"{100 * found.voxels_done / found.voxels:.1f}% of {voxels(found.voxels)}"
@@ -74,6 +83,19 @@ def _rows(found: Status) -> list[tuple[str, str]]:
             ("peak memory", f"{size(found.peak_bytes)} a worker"),
             ("retried", number(found.retried, "block")),
         ]
+    return rows
+
+
+def _jobs(jobs: Sequence[QueuedJob]) -> list[tuple[str, str]]:
+    """Return rows such as ``workers' jobs  2 running, 1 pending (Priority): 7, 8, 9``."""
+    rows = []
+    for title, workers in (("driver's job", False), ("workers' jobs", True)):
+        mine = [job for job in jobs if job.name.endswith("-worker") == workers]
+        kinds = Counter((j.state.lower(), "" if j.nodes else f" ({j.reason})") for j in mine)
+        words = ", ".join(f"{count} {state}{why}" for (state, why), count in kinds.items())
+        numbers = ", ".join(j.id for j in mine[:8]) + (", ..." if len(mine) > 8 else "")
+        if mine:
+            rows.append((title, f"{words}: {numbers}"))
     return rows
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from denoise5d.cluster.allocation import allocation_workers
-from denoise5d.cluster.jobs import slurm_workers
+from denoise5d.cluster.jobs import slurm_workers, worker_script
 from denoise5d.cluster.local import local_workers
 from denoise5d.cluster.workers import Death, Workers
 from denoise5d.prepare import Job
 
-__all__ = ["Death", "Workers", "start_workers"]
+__all__ = ["Death", "Workers", "start_workers", "worker_script"]
 
 
 def start_workers(job: Job) -> AbstractContextManager[Workers]:

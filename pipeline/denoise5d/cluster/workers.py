@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from socket import gethostname
 from typing import Any
 
 from distributed import Client
@@ -52,10 +51,11 @@ class Workers:
         self._threads = threads
         self._mistake: str | None = None
 
-    def facts(self) -> dict[str, Any]:
-        """Return what `status` is told: where the driver is, and the port of dask's web page."""
+    def page_port(self) -> int:
+        """Return the port of dask's web page, which may be another one than was asked for."""
         scheduler: Any = self.client.cluster.scheduler
-        return {"host": gethostname(), "dashboard_port": scheduler.http_server.port}
+        port: int = scheduler.http_server.port
+        return port
 
     def worked(self, name: str) -> None:
         """Take note that a worker has done a block."""
