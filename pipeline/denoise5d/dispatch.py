@@ -45,6 +45,9 @@ _POLL_SECONDS = 0.5
 _HOPELESS = 3
 """So many blocks that failed for good, and none that succeeded, say that all would fail."""
 
+_RECENT = 64
+"""So many blocks, the last ones, tell how long one takes."""
+
 _AHEAD = 8
 """So many times the blocks that all workers have are handed out, if there are as many."""
 
@@ -146,7 +149,7 @@ class Dispatch:
         self._handed_out: dict[Future, _Attempt] = {}
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._heard: dict[int, BlockRecord | Undone] = {}
-        self._longest = max((r.seconds.busy for r in run.ledger.records()), default=0.0)
+        self._seconds = deque((r.seconds.busy for r in run.ledger.records()), maxlen=_RECENT)
         self._succeeded = self._out_of_time = False
 
     def work(self) -> None:
@@ -177,6 +180,11 @@ class Dispatch:
             self._workers.look(left, longest=self._longest)
 
     @property
+    def _longest(self) -> float:
+        """Seconds that a block takes at most, of the last ones: a disk may have hung long ago."""
+        return max(self._seconds, default=0.0)
+
+    @property
     def _left(self) -> int:
         """Blocks that are neither done nor given up."""
         return self._run.ledger.blocks - self._run.ledger.done_count - len(self._run.failures)
@@ -198,7 +206,7 @@ class Dispatch:
             heard = self._heard.pop(attempt.block, None)
             if isinstance(heard, BlockRecord):
                 records.append(heard)
-                self._longest = max(self._longest, heard.seconds.busy)
+                self._seconds.append(heard.seconds.busy)
                 self._workers.worked(heard.worker)
             elif heard is not None:
                 self._out_of_time |= heard is Undone.RUN_ENDS

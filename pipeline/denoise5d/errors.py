@@ -3,7 +3,7 @@
 ::
 
     Denoise5dError
-    ├── RefusedError          exit 2: nothing was started
+    ├── RefusedError          exit 2: nothing was started, but for ClusterError
     │   ├── ConfigError       the YAML: every mistake at once, with file, line and key
     │   ├── PlanError         memory, disk or geometry do not fit
     │   ├── InputError        the image cannot be read or is of a kind we do not take
@@ -27,7 +27,7 @@ class Denoise5dError(Exception):
 
 
 class RefusedError(Denoise5dError):
-    """What was asked for cannot be done as it stands; nothing was started."""
+    """What was asked for cannot be done as it stands."""
 
     exit_code = 2
 

@@ -22,9 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from itertools import count
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,13 +37,14 @@ import numpy as np
 import psutil
 import yaml
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_worker
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from zarr.codecs import ZstdCodec
 
 from denoise5d import dispatch
-from denoise5d.cluster import local_cluster
+from denoise5d.cluster import Workers
+from denoise5d.cluster.local import local_cluster
 from denoise5d.config import load_config
 from denoise5d.execute import execute
 from denoise5d.geometry import Block, BlockGrid, Box
@@ -54,6 +57,7 @@ from denoise5d.plan import Budget, Layout, Plan
 from denoise5d.prepare import Job, open_input, prepare
 from denoise5d.store import convert_dtype, create_output, open_image, open_output
 from denoise5d.task import TaskSettings
+from denoise5d.worker import TOPIC
 
 OUTPUT = Path(__file__).parents[2] / "build" / "benchmarks"
 
@@ -200,9 +204,11 @@ def run_graph(make: Callable[[Path, Job], Any], folder: Path, _: dict[str, Any])
         return {"seconds": time.perf_counter() - begin, "tasks": tasks}
 
 
-def nothing(block: int, attempt: int) -> BlockRecord:
-    """Stand for a block."""
-    return BlockRecord(block, "0", None, "", StageSeconds(0, 0, 0, 0), 0, ("0" * 16,), attempt)
+def nothing(block: int, attempt: int, seconds: float) -> None:  # noqa: ARG001
+    """Stand for a block: its record is sent, and that is all."""
+    stages = StageSeconds(0, 0, 0, 0)
+    record = BlockRecord(block, "0", None, "", stages, 0, ("0" * 16,), attempt)
+    get_worker().log_event(TOPIC, {"record": asdict(record)})
 
 
 def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
@@ -215,8 +221,8 @@ def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
     ledger = Ledger.create(run_folder(folder / "tiny") / "ledger.jsonl", {"blocks": blocks})
     job = SimpleNamespace(plan=plan, config=SimpleNamespace(blocks=SimpleNamespace(retries=0)))
     idle: Any = TaskSettings(folder, None, None, folder, plan.grid, (), None, 1, 1)
-    run: Any = SimpleNamespace(job=job, ledger=ledger, failures=[], settings=idle)
-    dispatch._do = nothing
+    run: Any = SimpleNamespace(job=job, ledger=ledger, failures=[], settings=idle, ends=inf)
+    dispatch.do_block = nothing
     resident: list[int] = []
 
     def note(*_: object) -> None:
@@ -224,7 +230,7 @@ def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
 
     with local_cluster(plan) as client:
         begin = time.perf_counter()
-        dispatch.Dispatch(run, client, lambda: False, every(blocks // 10, note)).work()
+        dispatch.Dispatch(run, Workers(client, 1), lambda: False, every(blocks // 10, note)).work()
         seconds = time.perf_counter() - begin
     return {
         "seconds": seconds,

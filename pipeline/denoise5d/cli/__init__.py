@@ -1,8 +1,8 @@
 """The command ``denoise5d``: the only place that prints, configures logging, and exits.
 
-Exit codes: 0 done; 2 the command line, the configuration or the plan is refused, nothing was
-started; 3 some blocks failed; 75 stopped early, the same command goes on; 130 given up by Ctrl-C;
-1 a fault of the program itself.
+Exit codes: 0 done; 2 the command line, the configuration or the plan is refused, or the cluster
+gives no workers; 3 some blocks failed; 75 stopped early, the same command goes on; 130 given up by
+Ctrl-C; 1 a fault of the program itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _InOrder(click.Group):
     cls=_InOrder,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 2 refused, nothing was started; 3 some blocks failed; 75 stopped "
+    epilog="Exit codes: 0 done; 2 refused; 3 some blocks failed; 75 stopped "
     "early, the same command goes on; 130 given up by Ctrl-C; 1 a fault of denoise5d.",
 )
 @click.version_option(package_name="denoise5d")
