@@ -18,6 +18,7 @@ from denoise5d.kernel import (
 )
 from denoise5d.machine import Machine, this_machine
 from denoise5d.report import can_draw
+from denoise5d.slurm import is_here
 from denoise5d.store import free_bytes
 
 _LITTLE_MEMORY = 2 * 2**30
@@ -43,6 +44,7 @@ def doctor() -> None:
         ("processors", f"{machine.cpus}, of which the kernel gets {number(team, 'thread')}"),
         ("memory", size(machine.memory_bytes)),
         ("free disk here", f"{size(free)} in {Path.cwd()}"),
+        ("batch system", "SLURM" if is_here() else "none: sbatch is not here"),
         ("libraries", ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)),
         ("pictures", "matplotlib " + (version("matplotlib") if can_draw() else "missing")),
     ]
@@ -51,7 +53,7 @@ def doctor() -> None:
     say("\n".join(f"\n! {finding}" for finding in found) or "\nNothing is wrong.")
 
 
-_LIBRARIES = ("numpy", "zarr", "dask", "distributed")
+_LIBRARIES = ("numpy", "zarr", "dask", "distributed", "dask-jobqueue")
 
 
 def findings(
