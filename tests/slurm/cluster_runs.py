@@ -1,9 +1,9 @@
-"""What the tests of runs on SLURM share: a driver outside of any job, and what becomes of its jobs."""
+"""What the tests of runs on SLURM share: a driver outside of any job, and its jobs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,52 @@ from runs import Driver, Project, structured
 
 BLOCKS = 24
 
-QUICK = {"keeper._LOOK_SECONDS": 0.5}
-"""The keeper looks often enough for a test."""
+QUICK = {"_LOOK_SECONDS": 0.3, "_PAUSE_SECONDS": 0.2}
+"""The keeper looks often enough for a test, and starts new workers soon."""
+
+PACE = 0.3
 
 _PROGRAM = """
-import json, sys
-from importlib import import_module
-from denoise5d import cli
-for name, value in json.loads(sys.argv.pop(1)).items():
-    module, _, constant = name.rpartition(".")
-    module = import_module("denoise5d.cluster." + module)
-    getattr(module, constant)
-    setattr(module, constant, value)
+import json, os, sys, time
+from contextlib import contextmanager
+from pathlib import Path
+from distributed import WorkerPlugin
+from denoise5d import cli, cluster, execute, task
+from denoise5d.cluster import keeper
+
+class Pace(WorkerPlugin):
+    def __init__(self, hold, seconds):
+        self.hold, self.seconds = hold, seconds
+
+    def setup(self, worker):
+        self.original = task.denoise_block
+        def paced(*arguments, core, **options):
+            number = core.start[3] // 32 * 6 + core.start[4] // 32
+            self.hold.with_name(f"kernel-{os.environ['SLURM_JOB_ID']}-{number}").touch()
+            time.sleep(self.seconds)
+            while self.hold.with_name(f"{self.hold.name}-{number}").exists() or self.hold.exists():
+                time.sleep(0.02)
+            return self.original(*arguments, core=core, **options)
+        task.denoise_block = paced
+
+    def teardown(self, worker):
+        task.denoise_block = self.original
+
+@contextmanager
+def start_workers(job):
+    with cluster.start_workers(job) as workers:
+        workers.client.register_plugin(Pace(Path(hold), pace))
+        yield workers
+
+constants, hold, pace = json.loads(sys.argv.pop(1))
+for name, value in constants.items():
+    getattr(keeper, name)
+    setattr(keeper, name, value)
+execute.start_workers = start_workers
 cli.main()
 """
-"""The command line, with constants of the driver set to what a test has time for."""
+"""The command line, with constants of the keeper set to what a test has time for. Kernels take their
+time, and wait as long as there is a file `hold`, or the one of their block."""
 
 
 def slow_image(project: Project) -> Project:
@@ -65,11 +96,32 @@ class JobDriver(Driver):
         Where it submits them.
     """
 
-    def __init__(self, slurm: MiniSlurm, project: Project, **constants: float) -> None:
+    def __init__(
+        self,
+        slurm: MiniSlurm,
+        project: Project,
+        *,
+        env: Mapping[str, str] | None = None,
+        pace: float = PACE,
+        **constants: float,
+    ) -> None:
         self.slurm = slurm
-        names = {"keeper." + name: value for name, value in constants.items()}
-        self.program = ("-c", _PROGRAM, json.dumps(QUICK | names))
-        super().__init__(project, env=slurm.env)
+        settings = [QUICK | constants, str(project.folder / "hold"), pace]
+        self.program = ("-c", _PROGRAM, json.dumps(settings))
+        super().__init__(project, env={**slurm.env, **(env or {})})
+
+    def hold(self, block: int | None = None) -> None:
+        """Let kernels wait, all of them or that of one block, until `let_go`."""
+        (self.project.folder / ("hold" if block is None else f"hold-{block}")).touch()
+
+    def let_go(self) -> None:
+        for file in self.project.folder.glob("hold*"):
+            file.unlink()
+
+    def kernels(self, job: int) -> list[int]:
+        """Return the blocks that have ever entered the kernel of a job's worker."""
+        files = self.project.folder.glob(f"kernel-{job}-*")
+        return [int(file.name.rpartition("-")[2]) for file in files]
 
     def recorded(self) -> list[int]:
         """Return the worker jobs that were ever submitted."""
@@ -98,6 +150,14 @@ class JobDriver(Driver):
                     found.append(process)
         return found
 
+    def scheduler(self) -> str:
+        """Return the address that the workers are told."""
+        for process in self.processes(self.recorded()[0]):
+            for word in process.cmdline():
+                if word.startswith("tls://"):
+                    return word
+        raise AssertionError("no worker knows the address")
+
     def worker_log(self, job: int) -> str:
         return (run_folder(self.project.output) / "logs" / f"worker-{job}.log").read_text()
 
@@ -110,16 +170,16 @@ class JobDriver(Driver):
 
 
 @contextmanager
-def job_driver(slurm: MiniSlurm, project: Project, **constants: float) -> Iterator[JobDriver]:
-    """Start a driver, with other constants of its keeper; it does not outlive the test."""
-    started = JobDriver(slurm, project, **constants)
+def job_driver(slurm: MiniSlurm, project: Project, **options: Any) -> Iterator[JobDriver]:
+    """Start a driver; it does not outlive the test."""
+    started = JobDriver(slurm, project, **options)
     try:
         yield started
     finally:
         started.close()
 
 
-def run(slurm: MiniSlurm, project: Project, **constants: float) -> tuple[int, str]:
+def run(slurm: MiniSlurm, project: Project, **options: Any) -> tuple[int, str]:
     """Run to the end; return exit code and log."""
-    with job_driver(slurm, project, **constants) as started:
+    with job_driver(slurm, project, **options) as started:
         return started.finish(), started.log()

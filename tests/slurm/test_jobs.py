@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import stat
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
+from distributed import Client
+from distributed.security import Security
 
-from cluster_runs import BLOCKS, job_driver, run, slow_image, write
+from cluster_runs import JobDriver, job_driver, slow_image, write
 from mini_slurm import MiniSlurm
 from runs import Project
 
@@ -20,11 +27,96 @@ def slow(tmp_path: Path) -> Project:
 
 
 def test_end_to_end(slurm: MiniSlurm, slow: Project) -> None:
+    """With a stranger at the door, on whatever network this machine has."""
+    write(slow, interface=None)
     with job_driver(slurm, slow) as driver:
+        driver.hold()
         jobs = driver.wait_for_workers(2)
+        for job in jobs:
+            assert re.search(rf"job {job}, 1 threads", driver.log())
+        (private,) = driver.private_folders()
+        assert _modes(private) == {"run": 0o700, "files": {0o600}}
+        _refuses_strangers(driver.scheduler(), private)
+        _shows_no_pages(driver)
+        driver.let_go()
         assert driver.finish() == 0, driver.log()
-        assert driver.recorded() == jobs
-        assert not driver.private_folders()
-    assert slurm.queue() == []
-    assert {int(record.job) for record in slow.records()} == set(jobs)
+        assert sorted(driver.recorded()) == sorted(jobs)
+        assert not private.exists()
+        assert "distributed" not in driver.log()
+        driver.wait_for_no_jobs()
+    assert {int(record.job or 0) for record in slow.records()} == set(jobs)
+    assert {record.attempts for record in slow.records()} == {1}
+    slow.check()
+
+
+def _modes(private: Path) -> dict[str, object]:
+    files = {stat.S_IMODE(file.stat().st_mode) for file in private.iterdir()}
+    return {"run": stat.S_IMODE(private.stat().st_mode), "files": files}
+
+
+def _refuses_strangers(address: str, private: Path) -> None:
+    files = {part: str(private / f"{part}.pem") for part in ("ca", "cert", "key")}
+    own = Security(
+        tls_ca_file=files["ca"], tls_client_cert=files["cert"], tls_client_key=files["key"]
+    )
+    with Client(address, security=own, timeout="5s") as client:
+        assert len(client.scheduler_info()["workers"]) == 2
+    for security in (Security.temporary(), None):
+        theirs = address if security else address.replace("tls://", "tcp://")
+        with pytest.raises(OSError):
+            Client(theirs, security=security, timeout="1s")
+
+
+def _shows_no_pages(driver: JobDriver) -> None:
+    """What answers to http does so on the loopback interface alone, and has nothing to say."""
+    processes = [psutil.Process(driver.process.pid)]
+    for job in driver.running():
+        processes += driver.processes(job)
+    listeners = {
+        (listener.laddr.ip, listener.laddr.port)
+        for process in processes
+        for listener in process.net_connections("tcp4")
+        if listener.status == psutil.CONN_LISTEN
+    }
+    web = {(ip, port) for ip, port in listeners if _answer(ip, port, "") is not None}
+    assert len(web) == 3, "one of the scheduler and of each worker"
+    assert len(listeners) == 3 + 1 + 2 * 2, "and TLS of the scheduler, workers and nannies"
+    assert {ip for ip, _ in web} == {"127.0.0.1"}
+    for ip, port in web:
+        for page in ("status", "info/main/workers.html", "json/counts.json", "metrics", "health"):
+            assert _answer(ip, port, page) == 404
+
+
+def _answer(ip: str, port: int, page: str) -> int | None:
+    """Return the status with which a web server answers, None if there is none."""
+    try:
+        with urllib.request.urlopen(f"http://{ip}:{port}/{page}", timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return None
+
+
+def test_cancelled_jobs_are_replaced_and_blame_nobody(slurm: MiniSlurm, slow: Project) -> None:
+    """More often than a block may fail."""
+    write(slow, blocks={"retries": 0})
+    with job_driver(slurm, slow) as driver:
+        driver.wait_for_blocks(1)
+        driver.hold()
+        cancelled = 0
+        for _ in range(2):
+            (*_, newest) = driver.wait_for_workers(2 + cancelled)
+            driver.wait_for(lambda job=newest: bool(driver.kernels(job)))
+            slurm.run("scancel", str(newest))
+            cancelled += 1
+            driver.wait_for(lambda job=newest: f"job {job}: it was cancelled" in driver.log())
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+        assert len(driver.recorded()) >= 4
+        assert "is done again" in driver.log()
+        assert "failed, attempt" not in driver.log()
+        driver.wait_for_no_jobs()
+    assert {record.attempts for record in slow.records()} == {1}
     slow.check()
