@@ -62,7 +62,7 @@ for name, value in constants.items():
 execute.start_workers = start_workers
 cli.main()
 """
-"""The command line, with constants of the keeper set to what a test has time for. Kernels take their
+"""The command line, with constants of the keeper set to what a test has time for. Kernels take some
 time, and wait as long as there is a file `hold`, or the one of their block."""
 
 

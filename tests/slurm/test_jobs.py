@@ -105,12 +105,10 @@ def test_cancelled_jobs_are_replaced_and_blame_nobody(slurm: MiniSlurm, slow: Pr
     with job_driver(slurm, slow) as driver:
         driver.wait_for_blocks(1)
         driver.hold()
-        cancelled = 0
-        for _ in range(2):
-            (*_, newest) = driver.wait_for_workers(2 + cancelled)
+        for cancelled in range(2):
+            newest = driver.wait_for_workers(2 + cancelled)[-1]
             driver.wait_for(lambda job=newest: bool(driver.kernels(job)))
             slurm.run("scancel", str(newest))
-            cancelled += 1
             driver.wait_for(lambda job=newest: f"job {job}: it was cancelled" in driver.log())
         driver.let_go()
         assert driver.finish() == 0, driver.log()
@@ -119,4 +117,126 @@ def test_cancelled_jobs_are_replaced_and_blame_nobody(slurm: MiniSlurm, slow: Pr
         assert "failed, attempt" not in driver.log()
         driver.wait_for_no_jobs()
     assert {record.attempts for record in slow.records()} == {1}
+    slow.check()
+
+
+def test_a_lost_node(slurm: MiniSlurm, slow: Project) -> None:
+    """Its job is queued again, and blames nobody."""
+    write(slow, blocks={"retries": 0}, extra_directives=["--exclusive"])
+    with job_driver(slurm, slow) as driver:
+        driver.wait_for_workers(2)
+        driver.hold()
+        driver.wait_for(lambda: all(driver.kernels(job) for job in driver.running()))
+        lost, other = (job for job in slurm.queue() if job.state == "RUNNING")
+        slurm.kill_node(lost.node)
+        slurm.declare_down(lost.node)
+        driver.wait_for(lambda: f"job {lost.id}: SLURM has taken it off its node" in driver.log())
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+    workers = {record.worker for record in slow.records()}
+    assert {int(record.job or 0) for record in slow.records()} >= {other.id}, workers
+    assert {record.attempts for record in slow.records()} == {1}
+    slow.check()
+
+
+def test_a_worker_that_hangs(slurm: MiniSlurm, slow: Project) -> None:
+    """All its processes stand still: missed, ended, replaced."""
+    missed = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"}
+    with job_driver(slurm, slow, env=missed, _LOST_SECONDS=2) as driver:
+        hung, _ = driver.wait_for_workers(2)
+        driver.hold(0)
+        driver.hold(1)
+        driver.wait_for(lambda: bool(driver.kernels(hung)))
+        for process in driver.processes(hung):
+            process.suspend()
+        driver.wait_for(lambda: len(driver.arrived()) == 3)
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+        assert "has not been heard of" in driver.log()
+        print(driver.log())
+        driver.wait_for_no_jobs()
+    slow.check()
+
+
+def test_a_kernel_that_never_ends(slurm: MiniSlurm, slow: Project) -> None:
+    with job_driver(slurm, slow, _HUNG_TIMES=1, _HUNG_SECONDS=2) as driver:
+        driver.hold(5)
+        driver.wait_for(lambda: "it hangs: a block has taken" in driver.log())
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+    assert [r.attempts for r in slow.records() if r.block == 5] == [2]
+    slow.check()
+
+
+def test_a_killed_driver(slurm: MiniSlurm, slow: Project) -> None:
+    """Its workers leave, and the same command goes on."""
+    with job_driver(slurm, slow) as first:
+        first.wait_for_workers(2)
+        first.wait_for_blocks(2)
+        (stale,) = first.private_folders()
+        first.process.kill()
+        first.finish()
+        first.wait_for_no_jobs()
+        committed = slow.lines()
+        assert stale.exists()
+    with job_driver(slurm, slow) as again:
+        assert again.finish() == 0, again.log()
+        assert not again.private_folders()
+    assert slow.lines()[: len(committed)] == committed
+    slow.check()
+
+
+def test_a_controller_that_is_stopped(slurm: MiniSlurm, slow: Project) -> None:
+    """Jobs go on without it, and are cancelled when it is there again."""
+    with job_driver(slurm, slow) as driver:
+        driver.wait_for_workers(2)
+        driver.wait_for_blocks(1)
+        driver.hold()
+        slurm.stop_controller()
+        driver.wait_for(lambda: "SLURM does not answer" in driver.log())
+        slurm.start_controller()
+        driver.wait_for(lambda: "SLURM answers again" in driver.log())
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+        assert "Traceback" not in driver.log()
+        assert len(driver.recorded()) == 2
+        driver.wait_for_no_jobs()
+    slow.check()
+
+
+def test_the_end_without_a_controller(slurm: MiniSlurm, slow: Project) -> None:
+    with job_driver(slurm, slow) as driver:
+        jobs = driver.wait_for_workers(2)
+        driver.wait_for_blocks(1)
+        slurm.stop_controller()
+        assert driver.finish() == 0, driver.log()
+        assert "is not cancelled, and ends by itself" in driver.log()
+        slurm.wait(lambda: not any(map(driver.processes, jobs)), what="workers that leave")
+    slow.check()
+
+
+def test_no_more_jobs_than_blocks(slurm: MiniSlurm, slow: Project) -> None:
+    """And one with nothing left to do ends while another one is busy."""
+    write(slow, jobs=5, blocks={"shape": [1, 1, 12, 128, 64]})
+    with job_driver(slurm, slow) as driver:
+        driver.hold(0)  # its worker has at most one more
+        driver.wait_for_workers(3)
+        driver.wait_for_blocks(1)
+        driver.wait_for(lambda: len(driver.running()) <= 2)
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+    assert len(driver.recorded()) == 3
+    slow.check()
+
+
+def test_a_worker_leaves_before_its_job_ends(slurm: MiniSlurm, slow: Project) -> None:
+    """And is replaced: no job is ended by SLURM in the middle of a block."""
+    write(slow, blocks={"retries": 0}, prologue="export SLURM_JOB_END_TIME=$(($(date +%s) + 20))")
+    with job_driver(slurm, slow, pace=0.5) as driver:
+        assert driver.finish() == 0, driver.log()
+        assert len(driver.recorded()) > 2
+        assert "no more block would have ended within cluster.walltime" in driver.log()
+        assert "failed, attempt" not in driver.log()
+        states = {slurm.state(job) for job in driver.recorded()}
+        assert states <= {"COMPLETED", "CANCELLED"}
     slow.check()

@@ -110,8 +110,8 @@ class Keeper(Thread):
     def __init__(self, pool: Pool, count: int) -> None:
         super().__init__(daemon=True, name="keeper")
         self._pool, self._count = pool, count
-        self._over = Event()
-        self._left, self._longest = count, 0.0
+        self._begun, self._over = Event(), Event()
+        self._left, self._longest = 0, 0.0
         self._useful: set[str] = set()  # have done a block
         self._barren = self._pauses = 0
         self._not_before = 0.0
@@ -127,6 +127,7 @@ class Keeper(Thread):
     def note(self, left: int, longest: float) -> None:
         """Take down how many blocks are left, and how long one takes at most."""
         self._left, self._longest = left, longest
+        self._begun.set()
 
     def worked(self, name: str) -> None:
         """Take down that a worker has done a block."""
@@ -141,12 +142,14 @@ class Keeper(Thread):
     def stop(self) -> None:
         """Look no more."""
         self._over.set()
+        self._begun.set()
         self.join()
 
     def run(self) -> None:
         """Look until stopped, or nothing can be hoped for."""
+        self._begun.wait()  # until it is known how many blocks are left
         began = time.monotonic()
-        while self.given_up is None:
+        while self.given_up is None and not self._over.is_set():
             try:
                 self._look()
                 self._answered()
