@@ -108,6 +108,7 @@ def slurm_workers(job: Job) -> Iterator[Workers]:
                     security=security,
                     scheduler_options=scheduler_options(config.cluster, security),
                     submitted=partial(record_job, output, role="worker"),
+                    silence_logs="CRITICAL",
                     **job_options(config, plan, private.settings_file),
                 )
             )

@@ -38,9 +38,9 @@ others run, but none is connected."""
 _PAUSE_SECONDS, _LONGEST_PAUSE = 3.0, 300.0
 """Before the next worker after one that ended without a block done, twice as long each time."""
 
-_START_SECONDS, _LOST_SECONDS = 600, 90
-"""A worker that runs and is not yet, or no more, connected for so long is ended: modules and Python
-may come from a busy file system."""
+_START_SECONDS, _LOST_SECONDS = 600, 300
+"""A worker that runs and has not been heard of, yet or any more, for so long is ended: modules and
+Python may come from a busy file system."""
 
 _SILENT_SECONDS = 3600
 """If SLURM does not answer for so long, and no worker is connected: give up."""
@@ -89,6 +89,7 @@ class _Seen:
 
     idle: bool
     seconds: float  # that its longest block has taken so far
+    silent: float  # seconds since it was last heard of
 
 
 class Keeper(Thread):
@@ -118,6 +119,7 @@ class Keeper(Thread):
         self._seen: dict[str, _Seen] = {}
         self._last_seen: dict[str, float] = {}
         self._arrived: set[str] = set()
+        self._missed: set[str] = set()
         self._ended_by_us: dict[str, Death] = {}
         self._never_since: float | None = None
         self._silent_since: float | None = None
@@ -137,7 +139,9 @@ class Keeper(Thread):
 
     def death(self, name: str) -> Death:
         """Say why a worker died."""
-        return self._ended_by_us.get(name) or self._pool.death(name)
+        if name not in self._ended_by_us:
+            found = self._pool.death(name)
+        return self._ended_by_us.get(name) or found  # it may have been ended meanwhile
 
     def stop(self) -> None:
         """Look no more."""
@@ -185,11 +189,14 @@ class Keeper(Thread):
         self._seen = seen = cluster.sync(self._connected)
         now = time.monotonic()
         self._arrived |= seen.keys()
-        self._last_seen |= dict.fromkeys(seen, now)
+        self._last_seen |= {name: now - worker.silent for name, worker in seen.items()}
         ended = pool.ended()
         waiting = pool.waiting()
         running = _names(cluster.workers) - waiting.keys()
-        self._bury({**ended, **self._hung(running - ended.keys(), now)}, now)
+        hung = self._hung(running - ended.keys(), now)
+        if hung:
+            cluster.sync(self._forget, set(hung))
+        self._bury({**ended, **hung}, now)
         self._give_up_or_tell(waiting, now)
         wanted = min(self._count, self._left)
         names = _names(cluster.worker_spec)
@@ -203,7 +210,9 @@ class Keeper(Thread):
         """Return what the scheduler knows of its workers; runs in its thread."""
         return {
             str(worker.name): _Seen(
-                idle=not worker.processing, seconds=max(worker.executing.values(), default=0.0)
+                idle=not worker.processing,
+                seconds=max(worker.executing.values(), default=0.0),
+                silent=time.time() - worker.last_seen,
             )
             for worker in self._pool.cluster.scheduler.workers.values()
         }
@@ -233,22 +242,32 @@ class Keeper(Thread):
     def _hung(self, running: set[str], now: float) -> dict[str, Death]:
         """Return the workers that are to be ended although they run, and why."""
         limit = _HUNG_TIMES * self._longest + _HUNG_SECONDS
-        hung = {}
+        hung, missed = {}, set()
         for name in running:
             gone = now - self._last_seen.setdefault(name, now)
             block_seconds = self._seen[name].seconds if name in self._seen else 0.0
             if gone > (_LOST_SECONDS if name in self._arrived else _START_SECONDS):
-                hung[name] = Death(
-                    f"it runs and has not been heard of for {gone:.0f} s: it hangs, or its node "
-                    f"cannot reach the driver (cluster.interface)"
-                )
+                missed.add(name)
+                if name in self._missed:  # else it is the driver that stood still
+                    hung[name] = Death(
+                        f"it runs and has not been heard of for {gone:.0f} s: it hangs, or its "
+                        f"node cannot reach the driver (cluster.interface)"
+                    )
             elif self._longest and block_seconds > limit:
                 hung[name] = Death(
                     f"it hangs: a block has taken {block_seconds:.0f} s so far, and others took "
                     f"{self._longest:.0f} s"
                 )
+        self._missed = missed
         self._ended_by_us |= hung
         return hung
+
+    async def _forget(self, names: set[str]) -> None:
+        """Let the scheduler miss workers whose end it may never hear of; runs in its thread."""
+        scheduler: Any = self._pool.cluster.scheduler
+        for address, worker in list(scheduler.workers.items()):
+            if str(worker.name) in names:
+                await scheduler.remove_worker(address, stimulus_id="keeper")
 
     def _give_up_or_tell(self, waiting: dict[str, str], now: float) -> None:
         """Give up what never comes, or comes to nothing; say now and then what is waited for."""

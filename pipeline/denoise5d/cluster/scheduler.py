@@ -22,6 +22,9 @@ def remote_settings(cluster: ClusterConfig) -> dict[str, Any]:
     # After it dask would cancel the job of a worker that it misses, and forget that there was one:
     # while SLURM does not answer it would never be replaced. The keeper sees to such jobs.
     settings["distributed.deploy.lost-worker-timeout"] = "1000 days"
+    # Dask asks the other process of a worker that is silent to start it anew, waits for half a
+    # minute, and complains at length if it hangs as well. The keeper sees to such workers, too.
+    settings["distributed.scheduler.worker-ttl"] = None
     if cluster.dashboard is None:
         settings |= NO_PAGES
     return settings
