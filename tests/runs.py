@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,13 +142,15 @@ class Project:
 class Driver:
     """``denoise5d run`` in a process and a session of its own."""
 
+    program: Sequence[str] = ("-m", "denoise5d.cli")
+
     def __init__(
         self, project: Project, *options: str, env: Mapping[str, str] | None = None
     ) -> None:
         self.project = project
         self._log = (project.folder / "driver.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "denoise5d.cli", "run", str(project.yaml), *options],
+            [sys.executable, *self.program, "run", str(project.yaml), *options],
             stdout=subprocess.DEVNULL,
             stderr=self._log,
             start_new_session=True,

@@ -35,7 +35,8 @@ _ENDED = (
     "TIMEOUT",
 )
 
-_NOBODYS_FAULT = ("BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT")
+_NOBODYS_FAULT = ("BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED")
+"""Not TIMEOUT: no block is begun that is known not to end in time, so this one took longer."""
 
 _NEVER = {
     "AccountNotAllowed": "account",
@@ -67,6 +68,7 @@ _NEVER = {
 """Reasons for which a pending job will never start as it is, with the key to change."""
 
 _REFUSALS = (
+    (r"submit limit", "jobs, cluster.walltime or cluster.qos"),
     (r"partition", "partition"),
     (r"account", "account"),
     (r"qos", "qos"),
@@ -79,6 +81,9 @@ _REFUSALS = (
     (r"option|unrecognized", "extra_directives"),
 )
 """What sbatch says when it refuses, with the key that is meant."""
+
+_UNREACHABLE = re.compile(r"contact slurm|timed out|temporarily|connection|not respond", re.I)
+"""What sbatch says when it has not been refused."""
 
 
 class Silent(Exception):  # noqa: N818  it is no error of anybody
@@ -156,9 +161,7 @@ class Ending:
             "CANCELLED": "it was cancelled",
             "COMPLETED": "it ended by itself",
             "FAILED": f"its script failed{where} with exit code {self.exit_code}"
-            + (f", signal {self.signal}" if self.signal else "")
-            + (", command not found: look at cluster.python, cluster.modules and cluster.prologue"
-               if self.exit_code == 127 else ""),
+            + (f", signal {self.signal}" if self.signal else ""),
         }  # fmt: skip
         return f"{words.get(self.state, self.state)} ({self.state})"
 
@@ -199,7 +202,14 @@ def refusal_words(message: str) -> str:
     text = lines[-1] if lines else message.strip()
     keys = [key for pattern, key in _REFUSALS if re.search(pattern, text, re.IGNORECASE)]
     advice = f"change cluster.{keys[0]}" if keys else "`denoise5d plan` shows the batch script"
+    if is_temporary(text):
+        return f"SLURM does not take the job now ({text}); try again later"
     return f"SLURM refuses the job ({text}); {advice}"
+
+
+def is_temporary(message: str) -> bool:
+    """Tell whether what sbatch says is no refusal: SLURM could not be asked."""
+    return _UNREACHABLE.search(message) is not None
 
 
 def queue() -> dict[str, QueuedJob]:
@@ -212,9 +222,9 @@ def queue() -> dict[str, QueuedJob]:
     """
     form = "%i|%T|%r|%N|%j"
     jobs = {}
-    for line in _ask("squeue", f"--user={os.getuid()}", "--noheader", f"--format={form}").split(
-        "\n"
-    ):
+    mine = f"--user={os.getuid()}"
+    # Some sites hide partitions, and the jobs in them, from whoever does not ask for all.
+    for line in _ask("squeue", "--all", mine, "--noheader", f"--format={form}").splitlines():
         if line.count("|") >= 4:
             number, state, reason, nodes, name = line.strip().split("|", 4)
             jobs[number] = QueuedJob(number, name, state, reason, nodes)

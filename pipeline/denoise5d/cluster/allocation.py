@@ -84,7 +84,7 @@ def _command(job: Job) -> list[str]:
         sys.executable, "-m", "distributed.cli.dask_worker",
         "--nthreads", str(BLOCKS_IN_A_WORKER),
         "--memory-limit", str(plan.bytes_per_worker),
-        "--nanny", "--no-dashboard", "--death-timeout", "60",
+        "--nanny", "--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--death-timeout", "60",
     ]  # fmt: skip
     if batch.worker_ports is not None:
         ports = f"{batch.worker_ports[0]}:{batch.worker_ports[1]}"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from asyncio import to_thread
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
+
+from denoise5d.errors import ClusterError
+from denoise5d.slurm import Silent, cancel, submit
+
+log = logging.getLogger(__name__)
 
 __all__ = ["JobCluster", "WorkerJob", "WorkerSecurity"]
 
@@ -25,12 +33,15 @@ class WorkerSecurity(Security):  # type: ignore[misc]
 class WorkerJob(SLURMJob):  # type: ignore[misc]
     """The job of a worker.
 
+    SLURM is asked in threads, with a limit in time: a command of dask-jobqueue that hangs would
+    hang whoever starts or ends workers, and a thousand jobs would be a thousand processes at once.
+
     Attributes
     ----------
     job_id : str or None
         Its number, once it is submitted.
     refusal : str or None
-        What sbatch said when it refused.
+        Why it was not submitted.
     """
 
     def __init__(self, *arguments: Any, submitted: Callable[[str], None], **options: Any) -> None:
@@ -41,16 +52,27 @@ class WorkerJob(SLURMJob):  # type: ignore[misc]
     async def start(self) -> None:
         """Submit it; a refusal is kept for whoever looks."""
         try:
-            await super().start()
-        except (RuntimeError, ValueError, OSError) as error:
+            await to_thread(self._submit)
+        except (ClusterError, OSError) as error:
             self.refusal = str(error)
-            await ProcessInterface.start(self)
-        else:
-            self._submitted(self.job_id)
+        await ProcessInterface.start(self)
+
+    def _submit(self) -> None:
+        with self.job_file() as script:
+            self.job_id = submit(Path(script))
+        self._submitted(self.job_id)
 
     async def close(self) -> None:
         """Cancel it."""
-        await super().close()
+        if self.job_id:
+            try:
+                await to_thread(cancel, [self.job_id])
+            except Silent as error:
+                log.warning(
+                    "job %s is not cancelled, and ends by itself when it misses the driver: %s",
+                    self.job_id,
+                    error,
+                )
         await ProcessInterface.close(self)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 from threading import current_thread, main_thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -16,7 +19,7 @@ from distributed import Client
 
 from denoise5d.batch import JOB_NAME, log_folder, python, setup_lines, worker_directives, worker_gib
 from denoise5d.cluster.keeper import Keeper, KeptWorkers, Pool
-from denoise5d.cluster.scheduler import named_mistakes, remote_settings, scheduler_options
+from denoise5d.cluster.scheduler import named_mistakes, quiet, remote_settings, scheduler_options
 from denoise5d.cluster.settings import credentials
 from denoise5d.cluster.workers import Death, Workers
 from denoise5d.config import Config
@@ -24,15 +27,16 @@ from denoise5d.errors import ClusterError
 from denoise5d.jobs import record_job
 from denoise5d.ledger import run_folder
 from denoise5d.plan import Plan
-from denoise5d.prepare import Job
+from denoise5d.prepare import GIB, Job
 from denoise5d.slurm import (
     Ending,
     QueuedJob,
+    Silent,
     ending,
     is_here,
+    is_temporary,
     never_starts,
     queue,
-    refusal_words,
     wait_for_ending,
 )
 from denoise5d.task import BLOCKS_IN_A_WORKER
@@ -42,8 +46,32 @@ if TYPE_CHECKING:
 
     from denoise5d.cluster.jobqueue import WorkerJob
 
-_DEATH_SECONDS = 10
+_DEATH_SECONDS = 5
+"""So long SLURM may need to say why a worker that is missed has died."""
+
 _LOG_LINES = 5
+_SEARCHED_LINES = 100
+_LEFT = "Reason: its job ends"
+
+_MEMORY = (r"memory budget|killed by signal 9", "it took more memory than it has and was killed")
+
+_CAUSES = (
+    _MEMORY,
+    (
+        r"Timed out starting worker|[Tt]imed out .*connect",
+        "it did not reach the driver; look at cluster.interface, and at cluster.scheduler_port and "
+        "cluster.worker_ports where there is a firewall",
+    ),
+    (
+        r"No module named",
+        "its Python lacks something; look at cluster.python, cluster.modules and cluster.prologue",
+    ),
+)
+"""What the log of a worker says, and what that means."""
+
+_BEFORE_PYTHON = (
+    "look at cluster.python, cluster.modules and cluster.prologue, and at cluster.local_folder"
+)
 
 _NO_DEFAULTS = {
     f"jobqueue.{JOB_NAME}": dict.fromkeys(
@@ -70,6 +98,7 @@ def slurm_workers(job: Job) -> Iterator[Workers]:
     library = _library()
     settings = remote_settings(config.cluster)
     with ExitStack() as stack:
+        stack.enter_context(quiet())
         stack.enter_context(dask.config.set({**settings, **_NO_DEFAULTS}))
         private = stack.enter_context(credentials(run_folder(output), settings))
         security = library.WorkerSecurity(**_plain(private.security), require_encryption=True)
@@ -104,7 +133,9 @@ def job_options(config: Config, plan: Plan, settings: Path) -> dict[str, Any]:
     batch = config.cluster.batch
     assert batch is not None
     ports = batch.worker_ports
-    arguments = ["--no-dashboard", "--memory-limit", str(plan.bytes_per_worker)]
+    # Without an address the web server, even one without pages, is there for the whole network.
+    arguments = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    arguments += ["--memory-limit", str(plan.bytes_per_worker)]
     if ports is not None:
         both = f"{ports[0]}:{ports[1]}"
         arguments += ["--worker-port", both, "--nanny-port", both]
@@ -141,6 +172,7 @@ class _Jobs(Pool):
         self._config, self._plan = config, plan
         self._numbers: dict[str, str] = {}
         self._queue: dict[str, QueuedJob] = {}
+        self._deaths: dict[str, tuple[float, Death]] = {}
 
     def ended(self) -> dict[str, Death]:
         jobs: dict[str, WorkerJob] = dict(self.cluster.workers)
@@ -148,10 +180,12 @@ class _Jobs(Pool):
             if job.job_id:
                 self._numbers[str(name)] = job.job_id
         self._queue = queue()
+        some = any(job.job_id in self._queue for job in jobs.values())
         ended = {}
         for name, job in jobs.items():
             if job.refusal:
-                ended[str(name)] = Death(refusal_words(job.refusal))
+                # No mistake of the YAML if others were taken: most likely a limit of jobs.
+                ended[str(name)] = Death(job.refusal, some or is_temporary(job.refusal))
             elif job.job_id and job.job_id not in self._queue:
                 ended[str(name)] = self._death(job.job_id, ending(job.job_id))
         return ended
@@ -173,29 +207,55 @@ class _Jobs(Pool):
         number = self._numbers.get(name)
         if number is None:
             return Death(f"worker {name} died")
-        return self._death(number, wait_for_ending(number, _DEATH_SECONDS))
+        since, death = self._deaths.get(name, (-inf, Death("")))
+        if monotonic() - since > 2 * _DEATH_SECONDS:  # else of its other block, a moment ago
+            how = wait_for_ending(number, _DEATH_SECONDS)
+            requeued = self._requeued(number) if how is None else None
+            death = requeued or self._death(number, how)
+            self._deaths[name] = monotonic(), death
+        return death
+
+    def _requeued(self, number: str) -> Death | None:
+        with suppress(Silent, KeyError):
+            if queue()[number].state == "PENDING":
+                words = f"job {number}: SLURM has taken it off its node, and lets it wait again"
+                return Death(words, innocent=True)
+        return None
 
     def _death(self, number: str, how: Ending | None) -> Death:
-        told = self._last_lines(number)
-        asked = (
-            f" (its job asked for {worker_gib(self._plan)} GiB; a block was planned to take "
-            f"{self._plan.bytes_per_worker / 2**30:.2f} GiB)"
+        if how is not None and how.innocent:
+            return Death(f"job {number}: {how}", innocent=True)
+        lines = self._last_lines(number)
+        if any(_LEFT in line for line in lines):
+            return Death(f"job {number}: no more block would have ended within cluster.walltime")
+        words = str(how or "its worker died or does not answer, and the job goes on")
+        if how is not None and how.out_of_memory:
+            return Death(f"job {number}: {words}{self._asked()}")
+        cause = next((c for c in _CAUSES if any(re.search(c[0], line) for line in lines)), None)
+        if cause is not None:
+            words += f": {cause[1]}"
+        elif how is not None and how.state == "FAILED":
+            words += f"; {_BEFORE_PYTHON}"
+        if cause is _MEMORY:
+            words += f"; a higher blocks.memory_factor gives each block more{self._asked()}"
+        return Death(f"job {number}: {words}{_quoted(lines[-_LOG_LINES:])}")
+
+    def _asked(self) -> str:
+        asked = next((o for o in self._directives() if o.startswith("--mem")), "no memory")
+        return (
+            f" (its job asked for {asked}; planned were "
+            f"{self._plan.bytes_per_worker / GIB:.2f} GiB for the worker, and --mem="
+            f"{worker_gib(self._plan)}G for its job)"
         )
-        if how is None:  # the job goes on with a new worker
-            memory = any("memory" in line and "budget" in line for line in told)
-            cause = "it took more memory than planned and was ended" if memory else "it died"
-            advice = "; a higher blocks.memory_factor gives each block more"
-            return Death(f"job {number}: {cause}{asked if memory else ''}{advice}{_quoted(told)}")
-        words = f"job {number}: {how}"
-        if how.out_of_memory:
-            return Death(words + asked)
-        return Death(words if how.innocent else words + _quoted(told), how.innocent)
+
+    def _directives(self) -> Iterable[str]:
+        return reversed(worker_directives(self._config, self._plan))  # sbatch takes the last one
 
     def _last_lines(self, number: str) -> list[str]:
         path = log_folder(self._config) / f"worker-{number}.log"
         with suppress(OSError):
             lines = path.read_text(errors="replace").splitlines()
-            return [line.strip() for line in lines if line.strip()][-_LOG_LINES:]
+            return [line.strip() for line in lines if line.strip()][-_SEARCHED_LINES:]
         return []
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from distributed.security import Security
+from distributed.utils import silence_logging_cmgr
 
 from denoise5d.cluster.settings import NO_PAGES, SCHEDULER
 from denoise5d.config import ClusterConfig
@@ -18,6 +19,12 @@ def remote_settings(cluster: ClusterConfig) -> dict[str, Any]:
     settings: dict[str, Any] = dict(SCHEDULER)
     # A job may wait for days: whoever looks after the jobs says when there is no hope.
     settings["distributed.scheduler.no-workers-timeout"] = None
+    # After it dask would cancel the job of a worker that it misses, and forget that there was one:
+    # while SLURM does not answer it would never be replaced. The keeper sees to such jobs.
+    settings["distributed.deploy.lost-worker-timeout"] = "1000 days"
+    # Dask asks the other process of a worker that is silent to start it anew, waits for half a
+    # minute, and complains at length if it hangs as well. The keeper sees to such workers, too.
+    settings["distributed.scheduler.worker-ttl"] = None
     if cluster.dashboard is None:
         settings |= NO_PAGES
     return settings
@@ -36,6 +43,13 @@ def scheduler_options(cluster: ClusterConfig, security: Security) -> dict[str, A
     if cluster.batch.interface is not None:
         options["interface"] = cluster.batch.interface
     return options
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep dask from telling what the driver says itself, also while its cluster closes."""
+    with silence_logging_cmgr("CRITICAL"), silence_logging_cmgr("CRITICAL", root="bokeh"):
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ NO_PAGES: Mapping[str, list[str]] = {
 }
 """Without `cluster.dashboard` nothing is told to whoever asks: these pages know no password."""
 
+_PREFIX = "run-"
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -67,7 +70,9 @@ def credentials(folder: Path, extra: Mapping[str, Any]) -> Iterator[Credentials]
         More settings of dask for the workers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as private:  # made with mode 0700
+    for stale in folder.glob(f"{_PREFIX}*"):  # of drivers that were killed: this one has the lock
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as private:  # made with mode 0700
         security = Security.temporary()
         own = security.get_tls_config_for_role("worker")
         files = {}
