@@ -62,7 +62,7 @@ def setup_lines(batch: BatchConfig) -> list[str]:
         # Batch shells do not always know the command.
         lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")
         lines += [f"module load {shlex.quote(module)} || exit 1" for module in batch.modules]
-    return lines + batch.prologue.splitlines()
+    return lines + (batch.prologue.rstrip("\n").split("\n") if batch.prologue else [])
 
 
 def python(batch: BatchConfig) -> str:
@@ -94,8 +94,8 @@ def driver_script(config: Config, plan: Plan) -> str:
     text = files("denoise5d").joinpath("slurm", name).read_text()
     before, _, after = re.split(r"((?:#SBATCH .*\n)+)", text, maxsplit=1)
     setup = "".join(f"{line}\n" for line in setup_lines(batch))
-    after = after.replace(_MARK, setup).replace(_COMMAND, f"exec {python(batch)} -m denoise5d run")
-    return before + header + after
+    after = after.replace(_COMMAND, f"exec {python(batch)} -m denoise5d run")
+    return before + header + after.replace(_MARK, setup)  # last: a prologue stays as it is
 
 
 def _directives(
