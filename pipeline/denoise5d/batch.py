@@ -85,7 +85,7 @@ def driver_script(config: Config, plan: Plan) -> str:
     more = [f"--signal=B:USR1@{batch.signal_lead}"]
     if config.cluster.kind == "allocation":
         more.append("--no-kill")  # a node that fails takes its worker along, not the whole job
-    if batch.mail_user:
+    if batch.mail_user and batch.mail_type:
         more += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
     lines = _directives(
         config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver", more=more
