@@ -27,6 +27,18 @@ from denoise5d.prepare import DRIVER_BYTES, GIB, WORKER_HEADROOM_BYTES
 JOB_NAME = "denoise5d"
 _DRIVER_CPUS = 2
 
+_SHORT = {
+    "-A": "--account",
+    "-C": "--constraint",
+    "-J": "--job-name",
+    "-N": "--nodes",
+    "-c": "--cpus-per-task",
+    "-o": "--output",
+    "-p": "--partition",
+    "-q": "--qos",
+    "-t": "--time",
+}
+
 _MARK = "# Whatever makes the command known goes here: module load ..., source .../bin/activate\n"
 _COMMAND = "exec denoise5d run"
 
@@ -134,7 +146,8 @@ def _memory(batch: BatchConfig, gib: int, cpus: int) -> list[str]:
 
 
 def _without(lines: list[str], names: tuple[str, ...]) -> list[str]:
-    return [line for line in lines if line.partition("=")[0] not in names]
+    removed = {_SHORT.get(name, name) for name in names}
+    return [line for line in lines if line.partition("=")[0] not in removed]
 
 
 def walltime(seconds: int) -> str:
