@@ -63,7 +63,7 @@ def worker_directives(config: Config, plan: Plan) -> list[str]:
         cpus=plan.budget.threads,
         gib=worker_gib(plan),
         log="worker",
-        more=["--no-requeue"],  # the driver replaces it
+        more=[*_exclusive(config), "--no-requeue"],  # the driver replaces it
     )
 
 
@@ -96,7 +96,8 @@ def driver_script(config: Config, plan: Plan) -> str:
         name, nodes, cpus, gib = "driver.sbatch", 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
     more = [f"--signal=B:USR1@{batch.signal_lead}"]
     if config.cluster.kind == "allocation":
-        more.append("--no-kill")  # a node that fails takes its worker along, not the whole job
+        # A node that fails takes its worker along, not the whole job.
+        more = [*_exclusive(config), *more, "--no-kill"]
     if batch.mail_user and batch.mail_type:
         more += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
     lines = _directives(
@@ -131,10 +132,13 @@ def _directives(
         *_memory(batch, gib, cpus),
         f"--time={walltime(batch.walltime)}",
         f"--output={_for_sbatch(str(log_folder(config) / log).replace('%', '%%'))}-%j.log",
-        *(["--exclusive"] if batch.exclusive else []),
         *more,
     ]
     return [*_without(lines, batch.removed_directives), *batch.extra_directives]
+
+
+def _exclusive(config: Config) -> list[str]:
+    return ["--exclusive"] if config.cluster.batch and config.cluster.batch.exclusive else []
 
 
 def _memory(batch: BatchConfig, gib: int, cpus: int) -> list[str]:
