@@ -54,6 +54,11 @@ def worker_gib(plan: Plan) -> int:
     return ceil((plan.bytes_per_worker + WORKER_HEADROOM_BYTES) / GIB)
 
 
+def job_gib(config: Config, plan: Plan) -> int:
+    """Return the memory in GiB that the job of a worker asks for, or an allocation on each node."""
+    return worker_gib(plan) + (DRIVER_BYTES // GIB if config.cluster.kind == "allocation" else 0)
+
+
 def worker_directives(config: Config, plan: Plan) -> list[str]:
     """Return the options of sbatch for one worker of kind ``slurm``."""
     return _directives(
@@ -91,7 +96,7 @@ def driver_script(config: Config, plan: Plan) -> str:
     assert batch is not None
     if config.cluster.kind == "allocation":
         name, nodes, cpus = "allocation.sbatch", batch.count, plan.budget.threads
-        gib = worker_gib(plan) + DRIVER_BYTES // GIB
+        gib = job_gib(config, plan)
     else:
         name, nodes, cpus, gib = "driver.sbatch", 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
     more = [f"--signal=B:USR1@{batch.signal_lead}"]
