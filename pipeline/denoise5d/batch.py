@@ -20,6 +20,7 @@ from math import ceil
 from pathlib import Path
 
 from denoise5d.config import BatchConfig, Config
+from denoise5d.errors import ClusterError
 from denoise5d.ledger import run_folder
 from denoise5d.plan import Plan
 from denoise5d.prepare import DRIVER_BYTES, GIB, WORKER_HEADROOM_BYTES
@@ -136,10 +137,21 @@ def _directives(
         f"--cpus-per-task={cpus}",
         *_memory(batch, gib, cpus),
         f"--time={walltime(batch.walltime)}",
-        f"--output={_for_sbatch(str(log_folder(config) / log).replace('%', '%%'))}-%j.log",
+        f"--output={_for_sbatch(_log_name(config, log))}",
         *more,
     ]
     return [*_without(lines, batch.removed_directives), *batch.extra_directives]
+
+
+def _log_name(config: Config, log: str) -> str:
+    """Return where a job prints to, as a pattern of SLURM's; it writes no backslash and no line."""
+    folder = str(log_folder(config))
+    if "\\" in folder or "\n" in folder:
+        raise ClusterError(
+            f"SLURM cannot write into folders with a backslash or a line break in their name, got "
+            f"{folder!r}; give another cluster.log_folder"
+        )
+    return f"{folder.replace('%', '%%')}/{log}-%j.log"
 
 
 def _exclusive(config: Config) -> list[str]:
