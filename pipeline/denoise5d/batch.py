@@ -80,7 +80,8 @@ def setup_lines(batch: BatchConfig) -> list[str]:
         # Batch shells do not always know the command.
         lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")
         lines += [f"module load {shlex.quote(module)} || exit 1" for module in batch.modules]
-    return lines + (batch.prologue.rstrip("\n").split("\n") if batch.prologue else [])
+    # In one piece: dask-jobqueue would leave out empty lines, which may be part of a text.
+    return [*lines, batch.prologue.rstrip("\n")] if batch.prologue else lines
 
 
 def python(batch: BatchConfig) -> str:
