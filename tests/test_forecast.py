@@ -157,7 +157,7 @@ def plan(*arguments: object) -> Result:
 def rows(result: Result) -> dict[str, str]:
     """Return the values of the table by their names."""
     table = result.stdout.partition("\n\n")[0].split("\n")[1:]
-    return {line[2:19].strip(): line[19:].strip() for line in table}
+    return dict(re.split(" {2,}", line.strip(), maxsplit=1) for line in table)
 
 
 def test_the_plan_of_the_embryo(embryo: Path) -> None:
