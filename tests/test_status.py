@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -10,11 +11,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from denoise5d.cli import cli
 from denoise5d.errors import OutputError
+from denoise5d.jobs import record_job, write_driver_facts
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, StageSeconds, run_folder
 from denoise5d.lock import OutputLock, Owner
 from denoise5d.status import Status, Tally, read_status
+from fake_slurm import FakeSlurm
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HEADER = {
@@ -192,3 +198,109 @@ def test_the_rate_is_that_of_the_last_blocks() -> None:
         tally.add(record(0), 100)
     assert tally.rate() == 10
     assert tally.blocks == 74
+
+
+# -- jobs ------------------------------------------------------------------------------------------
+
+SQUEUE = (
+    "6|RUNNING|None|node9|somebody else's\n"
+    "7|RUNNING|None|node1|denoise5d\n"
+    "8|PENDING|Dependency||denoise5d\n"
+    "9|RUNNING|None|node2|denoise5d-worker\n"
+    "10|RUNNING|None|node3|denoise5d-worker\n"
+    "11|PENDING|Priority||denoise5d-worker\n"
+)
+
+
+def table(output: Path) -> dict[str, str]:
+    """Return the rows that `denoise5d status` prints by their names."""
+    path = output.parent / "run.yaml"
+    document = {"input": {"path": "in.zarr"}, "output": {"path": str(output)}}
+    path.write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(cli, ["status", str(path)], catch_exceptions=False)
+    lines = result.stdout.splitlines()[1:]
+    return dict(re.split(" {2,}", line.strip(), maxsplit=1) for line in lines)
+
+
+def submitted(output: Path, *workers: int) -> None:
+    record_job(output, "7", "driver")
+    record_job(output, "8", "successor")
+    for worker in workers:
+        record_job(output, str(worker), "worker")
+
+
+def test_jobs_of_this_run_and_no_others(output: Path, fake: FakeSlurm) -> None:
+    fake.says("squeue", SQUEUE)
+    submitted(output, 9, 10, 11, 12)
+    found = read_status(output)
+    assert found.jobs is not None
+    assert [(job.id, job.state, job.nodes) for job in found.jobs] == [
+        ("7", "RUNNING", "node1"),
+        ("8", "PENDING", ""),
+        ("9", "RUNNING", "node2"),
+        ("10", "RUNNING", "node3"),
+        ("11", "PENDING", ""),
+    ]
+    rows = table(output)
+    assert rows["driver's job"] == "1 running, 1 pending (Dependency): 7, 8"
+    assert rows["workers' jobs"] == "2 running, 1 pending (Priority): 9, 10, 11"
+
+
+def test_many_jobs_are_cut_short(output: Path, fake: FakeSlurm) -> None:
+    numbers = range(20, 29)
+    fake.says("squeue", "".join(f"{n}|RUNNING|None|node1|denoise5d-worker\n" for n in numbers))
+    submitted(output, *numbers)
+    assert table(output)["workers' jobs"] == "9 running: 20, 21, 22, 23, 24, 25, 26, 27, ..."
+
+
+def test_jobs_that_have_all_ended(output: Path, fake: FakeSlurm) -> None:
+    fake.says("squeue", SQUEUE.split("\n")[0])
+    submitted(output)
+    assert read_status(output).jobs == ()
+    assert not [name for name in table(output) if "job" in name]
+
+
+def test_slurm_is_not_asked_where_there_are_no_jobs(output: Path, fake: FakeSlurm) -> None:
+    fake.says("squeue", SQUEUE)
+    assert read_status(output).jobs == ()
+    assert fake.calls() == []
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_slurm_does_not_answer(output: Path, fake: FakeSlurm, here: bool) -> None:
+    if here:
+        fake.says("squeue", error="Unable to contact slurm controller", code=1)
+    submitted(output)
+    begin(output, record(0))
+    found = read_status(output)
+    assert (found.jobs, found.blocks_done) == (None, 1)
+    assert table(output)["jobs"] == "not known: SLURM is not here, or does not answer"
+
+
+@pytest.mark.parametrize(("page", "shown"), [(8787, True), (None, False)])
+def test_the_way_to_the_web_page(output: Path, page: int | None, shown: bool) -> None:
+    run_folder(output).mkdir()
+    write_driver_facts(output, "node1", page)
+    assert read_status(output).tunnel is None  # nobody is at work
+    with OutputLock(run_folder(output) / LOCK_NAME):
+        found, rows = read_status(output), table(output)
+    if shown:
+        assert found.tunnel == "ssh -L 8787:localhost:8787 node1"
+        assert rows["web page"] == f"{found.tunnel}  and then http://localhost:8787/status"
+    else:
+        assert found.tunnel is None
+        assert "web page" not in rows
+
+
+def test_a_driver_that_was_killed_on_another_node(output: Path, fake: FakeSlurm) -> None:
+    begin(output, record(0))
+    submitted(output)
+    write_driver_facts(output, "node1", 8787)
+    far = replace(Owner.of_this_process(), host="node1", boot="another", job="7")
+    (run_folder(output) / LOCK_NAME).write_text(json.dumps(asdict(far)))
+    assert read_status(output).state == "running"  # SLURM is not here: as far as is known
+    fake.says("squeue", SQUEUE)
+    assert read_status(output).state == "running"
+    fake.says("squeue", SQUEUE.replace("7|", "77|"))
+    found = read_status(output)
+    assert (found.state, found.owner, found.tunnel) == ("stopped", None, None)

@@ -20,12 +20,25 @@ from math import ceil
 from pathlib import Path
 
 from denoise5d.config import BatchConfig, Config
+from denoise5d.errors import ClusterError
 from denoise5d.ledger import run_folder
 from denoise5d.plan import Plan
 from denoise5d.prepare import DRIVER_BYTES, GIB, WORKER_HEADROOM_BYTES
 
 JOB_NAME = "denoise5d"
 _DRIVER_CPUS = 2
+
+_SHORT = {
+    "-A": "--account",
+    "-C": "--constraint",
+    "-J": "--job-name",
+    "-N": "--nodes",
+    "-c": "--cpus-per-task",
+    "-o": "--output",
+    "-p": "--partition",
+    "-q": "--qos",
+    "-t": "--time",
+}
 
 _MARK = "# Whatever makes the command known goes here: module load ..., source .../bin/activate\n"
 _COMMAND = "exec denoise5d run"
@@ -42,6 +55,11 @@ def worker_gib(plan: Plan) -> int:
     return ceil((plan.bytes_per_worker + WORKER_HEADROOM_BYTES) / GIB)
 
 
+def job_gib(config: Config, plan: Plan) -> int:
+    """Return the memory in GiB that the job of a worker asks for, or an allocation on each node."""
+    return worker_gib(plan) + (DRIVER_BYTES // GIB if config.cluster.kind == "allocation" else 0)
+
+
 def worker_directives(config: Config, plan: Plan) -> list[str]:
     """Return the options of sbatch for one worker of kind ``slurm``."""
     return _directives(
@@ -51,7 +69,7 @@ def worker_directives(config: Config, plan: Plan) -> list[str]:
         cpus=plan.budget.threads,
         gib=worker_gib(plan),
         log="worker",
-        more=["--no-requeue"],  # the driver replaces it
+        more=[*_exclusive(config), "--no-requeue"],  # the driver replaces it
     )
 
 
@@ -62,7 +80,8 @@ def setup_lines(batch: BatchConfig) -> list[str]:
         # Batch shells do not always know the command.
         lines.append("type module > /dev/null 2>&1 || . /etc/profile.d/modules.sh")
         lines += [f"module load {shlex.quote(module)} || exit 1" for module in batch.modules]
-    return lines + batch.prologue.splitlines()
+    # In one piece: dask-jobqueue would leave out empty lines, which may be part of a text.
+    return [*lines, batch.prologue.rstrip("\n")] if batch.prologue else lines
 
 
 def python(batch: BatchConfig) -> str:
@@ -79,13 +98,14 @@ def driver_script(config: Config, plan: Plan) -> str:
     assert batch is not None
     if config.cluster.kind == "allocation":
         name, nodes, cpus = "allocation.sbatch", batch.count, plan.budget.threads
-        gib = worker_gib(plan) + DRIVER_BYTES // GIB
+        gib = job_gib(config, plan)
     else:
         name, nodes, cpus, gib = "driver.sbatch", 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
     more = [f"--signal=B:USR1@{batch.signal_lead}"]
     if config.cluster.kind == "allocation":
-        more.append("--no-kill")  # a node that fails takes its worker along, not the whole job
-    if batch.mail_user:
+        # A node that fails takes its worker along, not the whole job.
+        more = [*_exclusive(config), *more, "--no-kill"]
+    if batch.mail_user and batch.mail_type:
         more += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
     lines = _directives(
         config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver", more=more
@@ -94,8 +114,8 @@ def driver_script(config: Config, plan: Plan) -> str:
     text = files("denoise5d").joinpath("slurm", name).read_text()
     before, _, after = re.split(r"((?:#SBATCH .*\n)+)", text, maxsplit=1)
     setup = "".join(f"{line}\n" for line in setup_lines(batch))
-    after = after.replace(_MARK, setup).replace(_COMMAND, f"exec {python(batch)} -m denoise5d run")
-    return before + header + after
+    after = after.replace(_COMMAND, f"exec {python(batch)} -m denoise5d run")
+    return before + header + after.replace(_MARK, setup)  # last: a prologue stays as it is
 
 
 def _directives(
@@ -118,11 +138,25 @@ def _directives(
         f"--cpus-per-task={cpus}",
         *_memory(batch, gib, cpus),
         f"--time={walltime(batch.walltime)}",
-        f"--output={_for_sbatch(str(log_folder(config) / log).replace('%', '%%'))}-%j.log",
-        *(["--exclusive"] if batch.exclusive else []),
+        f"--output={_for_sbatch(_log_name(config, log))}",
         *more,
     ]
     return [*_without(lines, batch.removed_directives), *batch.extra_directives]
+
+
+def _log_name(config: Config, log: str) -> str:
+    """Return where a job prints to, as a pattern of SLURM's; it writes no backslash and no line."""
+    folder = str(log_folder(config))
+    if "\\" in folder or "\n" in folder:
+        raise ClusterError(
+            f"SLURM cannot write into folders with a backslash or a line break in their name, got "
+            f"{folder!r}; give another cluster.log_folder"
+        )
+    return f"{folder.replace('%', '%%')}/{log}-%j.log"
+
+
+def _exclusive(config: Config) -> list[str]:
+    return ["--exclusive"] if config.cluster.batch and config.cluster.batch.exclusive else []
 
 
 def _memory(batch: BatchConfig, gib: int, cpus: int) -> list[str]:
@@ -134,7 +168,8 @@ def _memory(batch: BatchConfig, gib: int, cpus: int) -> list[str]:
 
 
 def _without(lines: list[str], names: tuple[str, ...]) -> list[str]:
-    return [line for line in lines if line.partition("=")[0] not in names]
+    removed = {_SHORT.get(name, name) for name in names}
+    return [line for line in lines if line.partition("=")[0] not in removed]
 
 
 def walltime(seconds: int) -> str:

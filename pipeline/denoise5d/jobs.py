@@ -52,7 +52,8 @@ def record_job(output: Path, job: str, role: Role, *, done: int | None = None) -
     folder.mkdir(exist_ok=True)
     file = os.open(folder / _JOBS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, json.dumps(asdict(record)).encode() + b"\n")
+        # The line break ahead of it ends the line of a writer that was killed: this one is whole.
+        os.write(file, b"\n" + json.dumps(asdict(record)).encode() + b"\n")
         os.fsync(file)
     finally:
         os.close(file)

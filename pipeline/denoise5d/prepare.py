@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -308,13 +308,14 @@ def _share_of_node(config: Config, node: Machine) -> tuple[int, int, int]:
     else:
         memory = node.memory_bytes * threads // node.cpus
     beside = WORKER_HEADROOM_BYTES + (DRIVER_BYTES if cluster.kind == "allocation" else 0)
-    memory = memory // GIB * GIB - beside  # a job asks for whole GiB
-    if memory <= 0:
+    usable = memory // GIB * GIB - beside  # a job asks for whole GiB
+    if usable <= 0:
         raise PlanError(
-            f"cluster.memory must be more than {beside / GIB:.1f} GiB, which a job of kind "
-            f"{cluster.kind} takes beside its worker, got {(memory + beside) / GIB:.1f} GiB"
+            f"cluster.memory must be at least {ceil(beside / GIB)} GiB, as a job of kind "
+            f"{cluster.kind} takes {beside / GIB:.1f} GiB beside its worker, "
+            f"got {memory / GIB:.3g} GiB"
         )
-    return cluster.batch.count, threads, memory
+    return cluster.batch.count, threads, usable
 
 
 def _chunk_bytes(image: Description) -> int:

@@ -150,9 +150,13 @@ class _Entry:
 def read_status(output: Path) -> Status:
     """Return the status of the run that writes `output`; raise OutputError if it is damaged."""
     owner = _living_owner(run_folder(output) / LOCK_NAME)
+    recorded = {record.job for record in recorded_jobs(output)}
+    jobs = _jobs(recorded)
+    if owner and jobs is not None and owner.job in recorded - {job.id for job in jobs}:
+        owner = None  # it was killed, on a machine of which nothing else is known here
     status = _read_ledger(output, owner)
     tunnel = None if owner is None else _tunnel(output)
-    return replace(status, jobs=_jobs(output), tunnel=tunnel)
+    return replace(status, jobs=jobs, tunnel=tunnel)
 
 
 def _read_ledger(output: Path, owner: Owner | None) -> Status:
@@ -187,8 +191,7 @@ def _read_ledger(output: Path, owner: Owner | None) -> Status:
     )
 
 
-def _jobs(output: Path) -> tuple[QueuedJob, ...] | None:
-    recorded = {record.job for record in recorded_jobs(output)}
+def _jobs(recorded: set[str]) -> tuple[QueuedJob, ...] | None:
     if not recorded:
         return ()
     try:

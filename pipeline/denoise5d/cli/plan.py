@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from denoise5d.batch import driver_script, walltime, worker_gib
+from denoise5d.batch import driver_script, job_gib, walltime
 from denoise5d.cli.console import duration, number, say, shape, show_table, size, voxels
 from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
@@ -128,7 +128,7 @@ def _json(job: Job, free: int, expected: Forecast, *, begun: bool) -> dict[str, 
     jobs = batch and {
         "kind": job.config.cluster.kind,
         "count": batch.count,
-        "gib": worker_gib(job.plan),
+        "gib": job_gib(job.config, job.plan),
         "seconds": batch.walltime,
         "scripts": list(_scripts(job).values()),
     }
@@ -202,7 +202,7 @@ def _time_rows(job: Job, expected: Forecast) -> list[tuple[str, str]]:
         return rows
     hours = f"{expected.worker_seconds / 3600:.2g} node-hours if a worker has a node of its own"
     cpus = number(plan.budget.threads, "CPU")
-    each = f"{cpus}, {worker_gib(plan)} GiB, {walltime(batch.walltime)}"
+    each = f"{cpus}, {job_gib(job.config, plan)} GiB, {walltime(batch.walltime)}"
     kind = "worker job" if job.config.cluster.kind == "slurm" else "node"
     beside = "and a small one for the driver" if kind == "worker job" else "in one job"
     return [*rows, ("cost", hours), ("jobs", f"{number(batch.count, kind)} of {each}, {beside}")]

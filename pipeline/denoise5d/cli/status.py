@@ -59,7 +59,7 @@ def status(yaml: Path, as_json: bool) -> None:
 
 
 def _rows(found: Status) -> list[tuple[str, str]]:
-    rows = [("output", found.output), ("state", _state_words(found)), *_jobs(found.jobs or ())]
+    rows = [("output", found.output), ("state", _state_words(found)), *_jobs(found.jobs)]
     if found.tunnel:
         page = f"http://localhost:{found.tunnel.split(':')[-1].split()[0]}/status"
         rows.append(("web page", f"{found.tunnel}  and then {page}"))
@@ -86,8 +86,10 @@ def _rows(found: Status) -> list[tuple[str, str]]:
     return rows
 
 
-def _jobs(jobs: Sequence[QueuedJob]) -> list[tuple[str, str]]:
+def _jobs(jobs: Sequence[QueuedJob] | None) -> list[tuple[str, str]]:
     """Return rows such as ``workers' jobs  2 running, 1 pending (Priority): 7, 8, 9``."""
+    if jobs is None:
+        return [("jobs", "not known: SLURM is not here, or does not answer")]
     rows = []
     for title, workers in (("driver's job", False), ("workers' jobs", True)):
         mine = [job for job in jobs if job.name.endswith("-worker") == workers]
