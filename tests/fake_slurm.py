@@ -18,6 +18,10 @@ class FakeSlurm:
         """Let a command print this and end."""
         self._write(command, f"printf %s {quote(out)}\nprintf %s {quote(error)} >&2\nexit {code}\n")
 
+    def runs(self, command: str, script: str) -> None:
+        """Let a command do this."""
+        self._write(command, script)
+
     def hangs(self, command: str) -> None:
         """Let a command say nothing for a long time."""
         self._write(command, f"exec {quote(str(shutil.which('sleep', path='/usr/bin:/bin')))} 60\n")

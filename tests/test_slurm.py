@@ -52,6 +52,14 @@ def keys_named(words: str) -> set[str]:
 # -- queue ---------------------------------------------------------------------------------------
 
 
+def test_a_users_own_taste_hides_no_jobs(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`SQUEUE_PARTITION`, say, would make all jobs of others look as if they had ended."""
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    fake.runs("squeue", 'echo "7|RUNNING|$SQUEUE_PARTITION$SLURM_TIME_FORMAT|node1|denoise5d"')
+    assert slurm.queue()["7"].reason == ""
+
+
 def test_queue(fake: FakeSlurm) -> None:
     down = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority"
     fake.says(

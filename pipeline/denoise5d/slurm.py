@@ -336,10 +336,16 @@ def wait_for_ending(job: str, seconds: float) -> Ending | None:
 
 def _ask(*command: str) -> str:
     """Run a command of SLURM; raise Silent with what it says if it fails."""
+    # A user's own taste for these commands may hide jobs, or write times in another way.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SQUEUE_") and name != "SLURM_TIME_FORMAT"
+    }
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Silent(str(error)) from error
