@@ -41,6 +41,9 @@ class Pace(WorkerPlugin):
             number = core.start[3] // 32 * 6 + core.start[4] // 32
             self.hold.with_name(f"kernel-{os.environ['SLURM_JOB_ID']}-{number}").touch()
             time.sleep(self.seconds)
+            if self.hold.with_name(f"hold-hog-{number}").exists():
+                kept = b'x' * (500 * 2**20)
+                time.sleep(100)
             while self.hold.with_name(f"{self.hold.name}-{number}").exists() or self.hold.exists():
                 time.sleep(0.02)
             return self.original(*arguments, core=core, **options)
@@ -113,6 +116,10 @@ class JobDriver(Driver):
     def hold(self, block: int | None = None) -> None:
         """Let kernels wait, all of them or that of one block, until `let_go`."""
         (self.project.folder / ("hold" if block is None else f"hold-{block}")).touch()
+
+    def hog(self, block: int) -> None:
+        """Let a block take 500 MiB more than it may, until `let_go`."""
+        (self.project.folder / f"hold-hog-{block}").touch()
 
     def let_go(self) -> None:
         for file in self.project.folder.glob("hold*"):

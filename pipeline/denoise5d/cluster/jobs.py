@@ -136,6 +136,8 @@ def job_options(config: Config, plan: Plan, settings: Path) -> dict[str, Any]:
     # Without an address the web server, even one without pages, is there for the whole network.
     arguments = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     arguments += ["--memory-limit", str(plan.bytes_per_worker)]
+    # A worker without denoise5d would connect, fail, and hang; so it ends before.
+    arguments += ["--preload-nanny", "denoise5d"]
     if ports is not None:
         both = f"{ports[0]}:{ports[1]}"
         arguments += ["--worker-port", both, "--nanny-port", both]
