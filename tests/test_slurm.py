@@ -276,6 +276,11 @@ def test_a_reason_that_passes(reason: str) -> None:
         ("Batch job submission failed: CPU count per node can not be satisfied", "cpus"),
         ("Batch job submission failed: Requested node configuration is not available", "cpus"),
         ("Batch job submission failed: Node count specification invalid", "nodes"),
+        ("Batch job submission failed: Invalid account or account/partition combination specified",
+         "account"),
+        ("lua: Requesting memory by node is not supported. Use --mem-per-cpu.", "memory_request"),
+        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
+         "size and/or time limits)", "jobs"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_its_key(fake: FakeSlurm, text: str, key: str) -> None:
@@ -368,3 +373,17 @@ def test_the_smallest_node_of_the_default_partition(fake: FakeSlurm) -> None:
     assert "--partition" not in fake.calls()[-1]
     fake.says("sinfo", "debug|2|4000\nmain|32|64000\n")
     assert slurm.smallest_node(None) is None  # no partition is the default one
+
+
+def test_a_job_that_only_the_accounting_could_know(fake: FakeSlurm) -> None:
+    """Without accounting sacct fails; that says nothing of the controller, which has answered."""
+    fake.says("scontrol", error=UNKNOWN, code=1)
+    fake.says("sacct", error="Slurm accounting storage is disabled", code=1)
+    assert slurm.ending("7") is None
+
+
+def test_a_path_is_no_state(fake: FakeSlurm) -> None:
+    fake.says(
+        "scontrol", shown("RUNNING").replace("WorkDir=/home/me", "WorkDir=/a JobState=FAILED")
+    )
+    assert slurm.ending("7") is None

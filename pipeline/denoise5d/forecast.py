@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from denoise5d.errors import PlanError
-from denoise5d.parameters import Parameters, resolve_parameters
+from denoise5d.parameters import Parameters, Ridge, resolve_parameters
 from denoise5d.plan import Plan
 from denoise5d.prepare import Job
 
@@ -25,6 +25,9 @@ _RATES = {
 
 _PILOT = 0.25
 """Share of the pilot in the time of one round of refinement with its pilot."""
+
+_SEARCH = 0.2
+"""Share of the search for similar patches in the refinement; the rest goes with the group."""
 
 _EFFICIENCY = 0.8
 """Of many threads, compared with one."""
@@ -111,4 +114,13 @@ def _rate(parameters: Parameters, plan: Plan) -> float:
     if parameters.ridge is None:
         return alone * usual_offsets / offsets
     pilot = _PILOT * offsets / usual_offsets
-    return refined / (pilot + (1 - _PILOT) * parameters.ridge.rounds)
+    return refined / (pilot + (1 - _PILOT) * _refinement(parameters.ridge, usual.ridge))
+
+
+def _refinement(ridge: Ridge, usual: Ridge | None) -> float:
+    """Return the time of all rounds, that of one with the defaults being 1."""
+    assert usual is not None
+    references = prod(usual.stride) / prod(ridge.stride)
+    window, usual_window = (prod(2 * r + 1 for r in each.search) for each in (ridge, usual))
+    a_group = _SEARCH * window / usual_window + (1 - _SEARCH) * ridge.group / usual.group
+    return ridge.rounds * references * a_group

@@ -41,7 +41,6 @@ _NOBODYS_FAULT = ("BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED")
 _NEVER = {
     "AccountNotAllowed": "account",
     "AssocMaxCpuPerJobLimit": "cpus",
-    "AssocMaxJobsLimit": "jobs",
     "AssocMaxMemPerJob": "memory",
     "AssocMaxNodePerJobLimit": "nodes",
     "AssocMaxWallDurationPerJobLimit": "walltime",
@@ -69,6 +68,8 @@ _NEVER = {
 
 _REFUSALS = (
     (r"submit limit", "jobs, cluster.walltime or cluster.qos"),
+    (r"invalid account", "account"),
+    (r"mem-per-cpu|memory by node", "memory_request"),
     (r"partition", "partition"),
     (r"account", "account"),
     (r"qos", "qos"),
@@ -160,6 +161,9 @@ class Ending:
             "PREEMPTED": f"a job of higher priority took its node{where}",
             "CANCELLED": "it was cancelled",
             "COMPLETED": "it ended by itself",
+            "BOOT_FAIL": f"its node did not start{where}",
+            "DEADLINE": "it could not end before its deadline",
+            "REVOKED": "another cluster took it",
             "FAILED": f"its script failed{where} with exit code {self.exit_code}"
             + (f", signal {self.signal}" if self.signal else ""),
         }  # fmt: skip
@@ -220,7 +224,7 @@ def queue() -> dict[str, QueuedJob]:
     Silent
         If SLURM does not answer.
     """
-    form = "%i|%T|%r|%N|%j"
+    form = "%A|%T|%r|%N|%j"
     jobs = {}
     mine = f"--user={os.getuid()}"
     # Some sites hide partitions, and the jobs in them, from whoever does not ask for all.
@@ -251,13 +255,14 @@ def ending(job: str) -> Ending | None:
         If SLURM does not answer.
     """
     try:
-        facts = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", "--oneliner", job)))
+        shown = re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", "--oneliner", job))
+        facts = dict(reversed(shown))  # the first of a name: paths come last, and may hold anything
         state, reason = facts["JobState"], facts.get("Reason", "None")
         code, nodes = facts.get("ExitCode", "0:0"), facts.get("NodeList", "")
     except Silent as silent:
         if "Invalid job id" not in str(silent):
             raise
-        columns = _ask("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,Reason,ExitCode,NodeList")
+        columns = _accounted(job)
         if columns.count("|") < 3:
             return None
         state, reason, code, nodes = columns.splitlines()[0].split("|")[:4]
@@ -267,6 +272,14 @@ def ending(job: str) -> Ending | None:
     exit_code, _, number = code.partition(":")
     known = nodes if nodes not in ("(null)", "None assigned") else ""
     return Ending(state, reason, int(exit_code), int(number or 0), known)
+
+
+def _accounted(job: str) -> str:
+    """Return what the accounting keeps of a job; nothing where there is none."""
+    try:
+        return _ask("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,Reason,ExitCode,NodeList")
+    except Silent:
+        return ""
 
 
 def cancel(jobs: Iterable[str]) -> None:
