@@ -113,7 +113,10 @@ def test_more_work_takes_more_time(tmp_path: Path) -> None:
     safir = [seconds(method="safir", iterations=n) for n in (1, 2, 3, 4)]
     pilot = [seconds(iterations=n) for n in (1, 2, 3, 4)]
     rounds = [seconds(ridge={"rounds": n}) for n in (1, 2, 3, 4)]
-    for times in (safir, pilot, rounds):
+    group = [seconds(ridge={"group": n}) for n in (16, 32, 48, 96)]
+    search = [seconds(ridge={"search": [1, 0, 1, n, n]}) for n in (1, 2, 4)]
+    stride = [seconds(ridge={"stride": [1, 1, n, n, n]}) for n in (3, 2, 1)]
+    for times in (safir, pilot, rounds, group, search, stride):
         assert times == sorted(set(times))
     assert seconds(method="safir") < seconds() == rounds[0]
 

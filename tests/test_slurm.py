@@ -279,8 +279,6 @@ def test_a_reason_that_passes(reason: str) -> None:
         ("Batch job submission failed: Invalid account or account/partition combination specified",
          "account"),
         ("lua: Requesting memory by node is not supported. Use --mem-per-cpu.", "memory_request"),
-        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
-         "size and/or time limits)", "jobs"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_its_key(fake: FakeSlurm, text: str, key: str) -> None:
@@ -387,3 +385,9 @@ def test_a_path_is_no_state(fake: FakeSlurm) -> None:
         "scontrol", shown("RUNNING").replace("WorkDir=/home/me", "WorkDir=/a JobState=FAILED")
     )
     assert slurm.ending("7") is None
+
+
+def test_a_limit_that_may_be_one_of_three() -> None:
+    text = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    named = keys_named(slurm.refusal_words(f"sbatch: error: Batch job submission failed: {text}"))
+    assert named == {"cluster.jobs", "cluster.walltime", "cluster.qos"}
