@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from denoise5d import task
-from denoise5d.errors import InputError
+from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid
 from denoise5d.kernel import denoise_block
 from denoise5d.ledger import BlockRecord
@@ -23,12 +24,13 @@ from denoise5d.noise import NoiseModel
 from denoise5d.parameters import resolve_parameters
 from denoise5d.plan import Layout
 from denoise5d.store import Image, Output, create_output, open_image, open_output
-from denoise5d.task import BlockWorker, TaskSettings
+from denoise5d.task import END_MARGIN_SECONDS, BlockWorker, TaskSettings, Undone
 from runs import PATIENCE_SECONDS, Project, structured
 
 SHAPE = (1, 1, 4, 32, 96)
 BLOCK = (1, 1, 4, 32, 32)
 CHUNK = (1, 1, 4, 8, 8)
+PROVENANCE = {"made_by": "the run that the workers belong to"}
 
 
 class Gate:
@@ -65,7 +67,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def worker_for(
-    project: Project, dtype: str = "uint16", chunk: tuple[int, ...] = CHUNK
+    project: Project,
+    dtype: str = "uint16",
+    chunk: tuple[int, ...] = CHUNK,
+    ends: float = inf,
 ) -> BlockWorker:
     project.image(structured(SHAPE, dtype))
     image = open_image(project.input)
@@ -74,7 +79,7 @@ def worker_for(
         image.info,
         layout=Layout(chunk),
         dtype=image.info.dtype,
-        provenance={},
+        provenance=PROVENANCE,
     )
     settings = TaskSettings(
         input_path=project.input,
@@ -86,6 +91,8 @@ def worker_for(
         parameters=resolve_parameters(SHAPE, iterations=1, ridge=False),
         threads=1,
         io_threads=2,
+        provenance=PROVENANCE,
+        ends=ends,
     )
     return BlockWorker(settings)
 
@@ -95,8 +102,10 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def begin(pool: ThreadPoolExecutor, worker: BlockWorker, block: int) -> Future[BlockRecord | None]:
-    return pool.submit(worker.run, block, "0", 1)
+def begin(
+    pool: ThreadPoolExecutor, worker: BlockWorker, block: int, seconds: float = 0
+) -> Future[BlockRecord | Undone]:
+    return pool.submit(worker.run, block, "0", 1, seconds=seconds)
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, cls: type, name: str) -> threading.Semaphore:
@@ -125,13 +134,14 @@ def test_a_block_is_read_and_another_one_written_beside_the_kernel(
     assert gate.entered == [0], "one kernel at a time"
     gate.open.release()
     gate.wait()
-    assert first.result(PATIENCE_SECONDS) is not None, "while the second is in the kernel"
+    done = first.result(PATIENCE_SECONDS)
+    assert isinstance(done, BlockRecord), "while the second is in the kernel"
     third = begin(threads, worker, 2)
     assert read.acquire(timeout=PATIENCE_SECONDS)
     assert gate.entered == [0, 1]
     gate.open.release(2)
-    assert second.result(PATIENCE_SECONDS) is not None
-    assert third.result(PATIENCE_SECONDS) is not None
+    assert isinstance(second.result(PATIENCE_SECONDS), BlockRecord)
+    assert isinstance(third.result(PATIENCE_SECONDS), BlockRecord)
     assert len(gate.threads) == 1, "each would have an OpenMP team of its own"
 
 
@@ -143,10 +153,11 @@ def test_a_stop_gives_back_what_is_not_in_the_kernel(
     gate.wait()
     second = begin(threads, worker, 1)
     worker.stop()
-    assert second.result(PATIENCE_SECONDS) is None, "before the first one has left the kernel"
-    assert worker.run(2, "0", 1) is None
+    given_back = second.result(PATIENCE_SECONDS)
+    assert given_back is Undone.STOPPED, "before the first one has left the kernel"
+    assert worker.run(2, "0", 1) is Undone.STOPPED
     gate.open.release()
-    assert first.result(PATIENCE_SECONDS) is not None
+    assert isinstance(first.result(PATIENCE_SECONDS), BlockRecord)
     assert gate.entered == [0]
 
 
@@ -180,13 +191,13 @@ def test_seconds_of_each_stage(
     takes(2, Output, "read")
     gate.open.release()
     record = first.result(PATIENCE_SECONDS)
-    assert record is not None
+    assert isinstance(record, BlockRecord)
     assert record.seconds.kernel >= 100
     gate.wait()
     now[0] += 7
     gate.open.release()
     record = second.result(PATIENCE_SECONDS)
-    assert record is not None
+    assert isinstance(record, BlockRecord)
     seconds = record.seconds
     assert (seconds.read, seconds.write, seconds.verify) == (0, 1, 2)
     assert 7 <= seconds.kernel < 100 <= seconds.wait, "waiting for the kernel is no kernel time"
@@ -214,8 +225,131 @@ def test_large_units_are_written_while_no_kernel_runs(
 
     monkeypatch.setattr(Output, "write_unit", write_unit)
     worker = worker_for(project, dtype, chunk)
-    assert worker.run(0, "0", 1) is not None
+    assert isinstance(worker.run(0, "0", 1), BlockRecord)
     assert ("kernel" not in writers) == beside
+
+
+def test_a_block_that_is_written_in_the_kernels_stead_ends_before_the_next_begins(
+    project: Project, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next one would hold it up for longer than anybody has reckoned with."""
+    monkeypatch.setattr(task, "_SMALL_BYTES", 0)
+    gate, steps = Gate(), list[str]()
+
+    def kernel(*arguments: Any, **options: Any) -> Any:
+        steps.append("kernel")
+        return gate(*arguments, **options)
+
+    def write_unit(*arguments: Any) -> None:
+        steps.append("write")
+        write(*arguments)
+
+    write = Output.write_unit
+    monkeypatch.setattr(Output, "write_unit", write_unit)
+    monkeypatch.setattr(task, "denoise_block", kernel)
+    worker = worker_for(project, "float32", BLOCK)
+    first = begin(threads, worker, 0)
+    gate.wait()
+    second = begin(threads, worker, 1)
+    while len(worker._turns) < 2:
+        time.sleep(0.01)
+    gate.open.release(2)
+    for block in (first, second):
+        assert isinstance(block.result(PATIENCE_SECONDS), BlockRecord)
+    assert steps == ["kernel", "write", "kernel", "write"]
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of day, which stands still but where the test moves it."""
+    now = [NOW]
+    monkeypatch.setattr(task, "time", lambda: now[0])
+    return now
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize(
+    ("seconds", "run_ends", "job_ends", "outcome"),
+    [
+        (0, 1, 1, None),
+        (100, inf, None, None),
+        (100, 111, 111 + END_MARGIN_SECONDS, None),
+        (100, 109, None, Undone.RUN_ENDS),
+        (100, 109, 109 + END_MARGIN_SECONDS, Undone.RUN_ENDS),
+        (100, inf, 109 + END_MARGIN_SECONDS, Undone.WORKER_ENDS),
+        (100, 300, 109 + END_MARGIN_SECONDS, Undone.WORKER_ENDS),
+        (100, 109, 300, Undone.RUN_ENDS),
+        (100, -1, None, Undone.RUN_ENDS),
+    ],
+)
+def test_a_block_is_begun_only_if_it_can_end(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    run_ends: float,
+    job_ends: float | None,
+    outcome: Undone | None,
+) -> None:
+    """Before its worker's job does, less a margin, and before the run; ends are seconds from now.
+
+    Of the driver's job the margin is off already. One end for both is the driver's: what ends with
+    it is the run.
+    """
+    if job_ends is not None:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", str(NOW + job_ends))
+    worker = worker_for(project, ends=NOW + run_ends)
+    found = worker.run(0, "0", 1, seconds=seconds)
+    assert (found if isinstance(found, Undone) else None) == outcome
+
+
+def test_a_worker_knows_how_long_its_own_blocks_took(
+    project: Project, monkeypatch: pytest.MonkeyPatch, now: list[float]
+) -> None:
+    """Also if the driver, when it handed out the next ones, did not yet."""
+    passed = [0.0]
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        now[0] += 100
+        passed[0] += 100
+        return denoise_block(*arguments, **options)
+
+    monkeypatch.setattr(task, "perf_counter", lambda: passed[0])
+    monkeypatch.setattr(task, "denoise_block", slow)
+    worker = worker_for(project, ends=NOW + 205)
+    assert isinstance(worker.run(0, "0", 1), BlockRecord)
+    assert worker.run(1, "0", 1) is Undone.RUN_ENDS
+
+
+def test_time_that_passes_while_the_kernel_has_another_block_counts(
+    project: Project, gate: Gate, threads: ThreadPoolExecutor, now: list[float]
+) -> None:
+    worker = worker_for(project, ends=NOW + 150)
+    first = begin(threads, worker, 0, seconds=100)
+    gate.wait()
+    second = begin(threads, worker, 1, seconds=100)
+    while len(worker._turns) < 2:
+        time.sleep(0.01)
+    now[0] += 100
+    gate.open.release()
+    assert isinstance(first.result(PATIENCE_SECONDS), BlockRecord)
+    assert second.result(PATIENCE_SECONDS) is Undone.RUN_ENDS
+    assert gate.entered == [0]
+
+
+def test_nothing_is_written_into_an_output_that_was_begun_anew(project: Project) -> None:
+    """By a worker that has not heard that its driver is dead."""
+    worker = worker_for(project)
+    before = open_image(project.input).info
+    create_output(
+        project.output, before, layout=Layout(BLOCK), dtype=before.dtype,
+        provenance={"made_by": "a later run"}, overwrite=True,
+    )  # fmt: skip
+    with pytest.raises(OutputError, match="was removed, or begun anew"):
+        worker.run(0, "0", 1)
+    assert not open_output(project.output).read(worker._settings.grid[0].core).any()
 
 
 def test_units_are_written_in_threads(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +364,7 @@ def test_units_are_written_in_threads(project: Project, monkeypatch: pytest.Monk
     monkeypatch.setattr(Output, "write_unit", write_unit)
     worker = worker_for(project)
     record = worker.run(0, "0", 1)
-    assert record is not None
+    assert isinstance(record, BlockRecord)
     assert len(record.checksums) == 16
     assert open_output(project.output).read(worker._settings.grid[0].core).any()
 

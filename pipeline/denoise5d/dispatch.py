@@ -35,6 +35,7 @@ from denoise5d.errors import Denoise5dError
 from denoise5d.ledger import BlockRecord, Ledger, record_of
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import Job
+from denoise5d.store import read_provenance
 from denoise5d.task import BLOCKS_IN_A_WORKER, TaskSettings, Undone
 from denoise5d.worker import PLUGIN, TOPIC, Arrival, Stopped, Working, do_block
 
@@ -106,6 +107,7 @@ class Run:
             parameters=job.parameters,
             threads=job.plan.budget.threads,
             io_threads=job.io_threads,
+            provenance=read_provenance(job.config.output.path),
             ends=self.ends,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,11 +46,13 @@ from denoise5d.store import (
     limit_threads,
     open_image,
     open_output,
+    read_provenance,
 )
 
 T = TypeVar("T")
 R = TypeVar("R")
 Array: TypeAlias = NDArray[Any]
+Checksums: TypeAlias = tuple[str, ...]
 
 BLOCKS_IN_A_WORKER = 2
 """One in the kernel, and one that is read, or written and verified, meanwhile."""
@@ -101,6 +103,8 @@ class TaskSettings:
         OpenMP threads of the kernel.
     io_threads : int
         Threads that decode and encode chunks.
+    provenance : mapping or None
+        What the output says of itself: another one means that it has been made anew since.
     ends : float
         When the driver's job ends, in seconds since 1970; infinite if it does not.
     """
@@ -114,6 +118,7 @@ class TaskSettings:
     parameters: Parameters
     threads: int
     io_threads: int
+    provenance: Mapping[str, Any] | None
     ends: float = inf
 
 
@@ -138,7 +143,7 @@ class BlockWorker:
         limit_threads(settings.io_threads)
         self._settings = settings
         self._kernel = ThreadPoolExecutor(1, "kernel")
-        self._turns: set[Future[Array | Undone]] = set()
+        self._turns: set[Future[Array | Checksums | Undone]] = set()
         self._stopping = False
         own_end = job_end()
         self._ends = inf if own_end is None else own_end - END_MARGIN_SECONDS
@@ -187,10 +192,13 @@ class BlockWorker:
             return undone
         padded = [self._image.read(block.padded)]
         clock.lap("read")
-        values = self._denoised(block, padded, clock, seconds)
-        if isinstance(values, Undone):
-            return values
-        checksums = self._finished(block, values, clock)
+        outcome = self._turn(block, padded, clock, seconds)
+        if isinstance(outcome, Undone):
+            return outcome
+        checksums = outcome
+        if not isinstance(checksums, tuple):
+            clock.lap("wait")
+            checksums = self._written(block, checksums, clock)
         record = BlockRecord(
             block=index,
             worker=worker,
@@ -220,9 +228,9 @@ class BlockWorker:
             return Undone.RUN_ENDS if sooner else Undone.WORKER_ENDS
         return None
 
-    def _denoised(
+    def _turn(
         self, block: Block, padded: list[Array], clock: _Clock, seconds: float
-    ) -> Array | Undone:
+    ) -> Array | Checksums | Undone:
         """Wait for the kernel, and denoise what is in `padded`, unless its time is up by then."""
         turn = self._kernel.submit(self._denoise, block, padded, clock, seconds)
         self._turns.add(turn)
@@ -238,7 +246,8 @@ class BlockWorker:
 
     def _denoise(
         self, block: Block, padded: list[Array], clock: _Clock, seconds: float
-    ) -> Array | Undone:
+    ) -> Array | Checksums | Undone:
+        """Denoise, and also write if that finds no room beside the next kernel."""
         if undone := self._undone(seconds):
             return undone
         clock.lap("wait")
@@ -255,7 +264,7 @@ class BlockWorker:
         if self._output.dtype.itemsize < FLOAT32_BYTES:  # smaller before the next kernel begins
             values = self._converted(values)
         clock.lap("kernel")
-        return values
+        return values if self._room_beside(block, values) else self._written(block, values, clock)
 
     def _converted(self, values: Array) -> Array:
         """Round the whole block, plane by plane."""
@@ -267,14 +276,11 @@ class BlockWorker:
         _each(convert, list(np.ndindex(values.shape[:3])), self._settings.io_threads)
         return stored
 
-    def _finished(self, block: Block, values: Array, clock: _Clock) -> tuple[str, ...]:
-        """Write and verify beside the next kernel, or in its stead if there is no room for both."""
-        at_once = self._units_at_once(block)
-        in_work = at_once * prod(self._output.unit) * self._output.dtype.itemsize
+    def _room_beside(self, block: Block, values: Array) -> bool:
+        """Tell whether a block may be written while the kernel has another one."""
+        in_work = self._units_at_once(block) * prod(self._output.unit) * self._output.dtype.itemsize
         needed = values.nbytes + _COPIES * max(0, in_work - _SMALL_BYTES)
-        if needed <= _ROOM * FLOAT32_BYTES * block.padded.voxels:
-            return self._write_and_verify(block, values, at_once, clock)
-        return self._kernel.submit(self._write_and_verify, block, values, at_once, clock).result()
+        return needed <= _ROOM * FLOAT32_BYTES * block.padded.voxels
 
     def _units_at_once(self, block: Block) -> int:
         """Return how many write units may be under way: an eighth of the block, or few bytes."""
@@ -282,10 +288,9 @@ class BlockWorker:
         few = block.core.voxels // 8 + _SMALL_BYTES // self._output.dtype.itemsize
         return min(self._settings.io_threads, max(1, few // unit))
 
-    def _write_and_verify(
-        self, block: Block, values: Array, at_once: int, clock: _Clock
-    ) -> tuple[str, ...]:
-        clock.lap("wait")
+    def _written(self, block: Block, values: Array, clock: _Clock) -> Checksums:
+        """Write a block, read it back and compare."""
+        self._check_output()
         output, units = self._output, list(block.core.tiles(self._output.unit))
 
         def computed(unit: Box) -> Array:
@@ -301,12 +306,25 @@ class BlockWorker:
                 )
             return checksum(stored)
 
+        at_once = self._units_at_once(block)
         _each(lambda unit: output.write_unit(unit, computed(unit)), units, at_once)
         output.sync(block.core)
         clock.lap("write")
         checksums = _each(verify, units, at_once)
         clock.lap("verify")
         return tuple(checksums)
+
+    def _check_output(self) -> None:
+        """Refuse to write once a later run has made the output anew, with other parameters maybe.
+
+        A worker whose driver died, on a node that the network has lost, may not know yet.
+        """
+        path = self._settings.output_path
+        if read_provenance(path) != self._settings.provenance:
+            raise OutputError(
+                f"{path} is not the image that this run began any more: it was removed, or begun "
+                f"anew; this worker writes nothing into it"
+            )
 
 
 class _Clock:
