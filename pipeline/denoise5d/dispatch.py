@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -36,7 +36,7 @@ from denoise5d.ledger import BlockRecord, Ledger, record_of
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import Job
 from denoise5d.store import read_provenance
-from denoise5d.task import BLOCKS_IN_A_WORKER, TaskSettings, Undone
+from denoise5d.task import BLOCKS_IN_A_WORKER, SPREAD, TaskSettings, Undone
 from denoise5d.worker import PLUGIN, TOPIC, Arrival, Stopped, Working, do_block
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Dispatch:
         self._handed_out: dict[Future, _Attempt] = {}
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._heard: dict[int, BlockRecord | Undone] = {}
-        self._seconds = deque((r.seconds.busy for r in run.ledger.records()), maxlen=_RECENT)
+        self._seconds = deque(_known_seconds(run), maxlen=_RECENT)
         self._succeeded = self._out_of_time = False
 
     def work(self) -> None:
@@ -211,8 +211,13 @@ class Dispatch:
                 self._seconds.append(heard.seconds.busy)
                 self._workers.worked(heard.worker)
             elif heard is not None:
-                self._out_of_time |= heard is Undone.RUN_ENDS
                 self._again.append(attempt)
+                if heard is Undone.RUN_ENDS and not self._out_of_time:
+                    self._out_of_time = True
+                    log.warning(
+                        "no block is begun any more: one takes up to %.0f s, and the driver's job "
+                        "leaves %.0f s", self._longest, self._run.ends - time(),
+                    )  # fmt: skip
             else:
                 self._retry(attempt, future)
             future.release()
@@ -304,3 +309,16 @@ class Dispatch:
         """Let the workers return all blocks undone but those in the kernel, or past it."""
         with suppress(Exception, CancelledError):  # the run may end before all have answered
             self._client.register_plugin(Stopped(), name=PLUGIN)
+
+
+def _known_seconds(run: Run) -> Iterator[float]:
+    """Yield how long the blocks took that are done.
+
+    One that took longer than a whole job says nothing of what this job can do: it had other
+    workers, or a disk that hung. Heeding it, no job would begin a block ever again.
+    """
+    batch = run.job.config.cluster.batch
+    most = inf if batch is None else batch.walltime / SPREAD
+    for record in run.ledger.records():
+        if record.seconds.busy < most:
+            yield record.seconds.busy

@@ -66,7 +66,7 @@ _COPIES = 3
 _SMALL_BYTES = 16 * 2**20
 """Write units of so many bytes may always be under way: the reserve has room for their copies."""
 
-_SPREAD = 1.1
+SPREAD = 1.1
 """A block may take so many times as long as the longest one known."""
 
 END_MARGIN_SECONDS = 15
@@ -223,7 +223,7 @@ class BlockWorker:
         if self._stopping:
             return Undone.STOPPED
         known = max(seconds, self._longest)
-        if known and time() + _SPREAD * known > min(self._settings.ends, self._ends):
+        if known and time() + SPREAD * known > min(self._settings.ends, self._ends):
             sooner = self._settings.ends <= self._ends + END_MARGIN_SECONDS
             return Undone.RUN_ENDS if sooner else Undone.WORKER_ENDS
         return None

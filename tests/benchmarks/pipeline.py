@@ -219,7 +219,8 @@ def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
     unit = (1, 1, 1, 1, 1)
     plan = Plan(BlockGrid(shape, unit, (0,) * 5), Layout(unit), budget, exact_halo=True)
     ledger = Ledger.create(run_folder(folder / "tiny") / "ledger.jsonl", {"blocks": blocks})
-    job = SimpleNamespace(plan=plan, config=SimpleNamespace(blocks=SimpleNamespace(retries=0)))
+    blocks_config, cluster = SimpleNamespace(retries=0), SimpleNamespace(batch=None)
+    job = SimpleNamespace(plan=plan, config=SimpleNamespace(blocks=blocks_config, cluster=cluster))
     idle: Any = TaskSettings(folder, None, None, folder, plan.grid, (), None, 1, 1, None)
     run: Any = SimpleNamespace(job=job, ledger=ledger, failures=[], settings=idle, ends=inf)
     dispatch.do_block = nothing
