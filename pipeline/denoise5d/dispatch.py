@@ -167,7 +167,8 @@ class Dispatch:
         self._hand_out()
         told = False
         while self._handed_out or (self._left and not self._ending):
-            records = self._take(self._next_ended())
+            ended = self._next_ended()
+            records = self._take(ended)
             self._hand_out()  # before the disk is waited for
             self._run.ledger.append(records)
             for record in records:
@@ -176,10 +177,10 @@ class Dispatch:
                 if not told:  # not waited for: a worker may hang
                     Thread(target=self._give_back, daemon=True).start()
                 told = True
-                if time() > self._run.ends:
-                    return  # what is still in work does not end in time
-            left = len(self._handed_out) if self._ending else self._left
-            self._workers.look(left, longest=self._longest)
+                if time() > self._run.ends or (self._workers.gone() and not ended):
+                    return  # nothing more comes back in time, or ever
+            # No worker need be started just to give back what waits in the scheduler.
+            self._workers.look(0 if self._ending else self._left, longest=self._longest)
 
     @property
     def _longest(self) -> float:

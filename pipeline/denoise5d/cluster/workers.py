@@ -65,6 +65,11 @@ class Workers:
         scheduler: Any = self.client.cluster.scheduler
         return len(scheduler.running)
 
+    def gone(self) -> bool:
+        """Tell whether there is none, also none that only finishes what it has."""
+        scheduler: Any = self.client.cluster.scheduler
+        return not scheduler.workers
+
     def arrived(self, worker: Arrival) -> None:
         """Take note of a worker that is ready."""
         log.debug("worker %s on %s: %d threads", worker.name, worker.host, worker.threads)
