@@ -87,6 +87,10 @@ _UNREACHABLE = re.compile(r"contact slurm|timed out|temporarily|connection|not r
 """What sbatch says when it has not been refused."""
 
 
+_WHERE = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""What tells commands which SLURM is meant."""
+
+
 class Silent(Exception):  # noqa: N818  it is no error of anybody
     """SLURM did not answer."""
 
@@ -349,11 +353,12 @@ def wait_for_ending(job: str, seconds: float) -> Ending | None:
 
 def _ask(*command: str) -> str:
     """Run a command of SLURM; raise Silent with what it says if it fails."""
-    # A user's own taste for these commands may hide jobs, or write times in another way.
+    # A user's own taste for these commands may hide jobs, or write times in another way. And what
+    # SLURM told the job that this process is in, one that is submitted here would inherit.
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("SQUEUE_") and name != "SLURM_TIME_FORMAT"
+        if name in _WHERE or not name.startswith(("SQUEUE_", "SLURM"))
     }
     try:
         done = subprocess.run(
