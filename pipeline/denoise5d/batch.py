@@ -89,6 +89,23 @@ def python(batch: BatchConfig) -> str:
     return shlex.quote(batch.python or sys.executable)
 
 
+def driver_directives(config: Config, plan: Plan) -> list[str]:
+    """Return the options of sbatch for the driver; in an allocation for all of its nodes."""
+    batch = config.cluster.batch
+    assert batch is not None
+    more = [f"--signal=B:USR1@{batch.signal_lead}"]
+    nodes, cpus, gib = 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
+    if config.cluster.kind == "allocation":
+        nodes, cpus, gib = batch.count, plan.budget.threads, job_gib(config, plan)
+        # A node that fails takes its worker along, not the whole job.
+        more = [*_exclusive(config), *more, "--no-kill"]
+    if batch.mail_user and batch.mail_type:
+        more += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
+    return _directives(
+        config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver", more=more
+    )
+
+
 def driver_script(config: Config, plan: Plan) -> str:
     """Return the script that `submit` hands to sbatch: that in ``slurm/``, with what the YAML says.
 
@@ -96,21 +113,8 @@ def driver_script(config: Config, plan: Plan) -> str:
     """
     batch = config.cluster.batch
     assert batch is not None
-    if config.cluster.kind == "allocation":
-        name, nodes, cpus = "allocation.sbatch", batch.count, plan.budget.threads
-        gib = job_gib(config, plan)
-    else:
-        name, nodes, cpus, gib = "driver.sbatch", 1, _DRIVER_CPUS, DRIVER_BYTES // GIB
-    more = [f"--signal=B:USR1@{batch.signal_lead}"]
-    if config.cluster.kind == "allocation":
-        # A node that fails takes its worker along, not the whole job.
-        more = [*_exclusive(config), *more, "--no-kill"]
-    if batch.mail_user and batch.mail_type:
-        more += [f"--mail-user={batch.mail_user}", f"--mail-type={','.join(batch.mail_type)}"]
-    lines = _directives(
-        config, name=JOB_NAME, nodes=nodes, cpus=cpus, gib=gib, log="driver", more=more
-    )
-    header = "".join(f"#SBATCH {line}\n" for line in lines)
+    name = "allocation.sbatch" if config.cluster.kind == "allocation" else "driver.sbatch"
+    header = "".join(f"#SBATCH {line}\n" for line in driver_directives(config, plan))
     text = files("denoise5d").joinpath("slurm", name).read_text()
     before, _, after = re.split(r"((?:#SBATCH .*\n)+)", text, maxsplit=1)
     setup = "".join(f"{line}\n" for line in setup_lines(batch))

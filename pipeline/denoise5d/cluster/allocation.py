@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from asyncio import sleep
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
+from math import inf
 from pathlib import Path
+from time import monotonic
+from time import sleep as blocking_sleep
 from typing import Any
 
 import dask
 from distributed import Client, Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
-from denoise5d.batch import log_folder
+from denoise5d.batch import driver_directives, log_folder
 from denoise5d.cluster.keeper import Keeper, KeptWorkers, Pool
 from denoise5d.cluster.scheduler import named_mistakes, remote_settings, scheduler_options
 from denoise5d.cluster.settings import credentials
 from denoise5d.cluster.workers import Death, Workers
 from denoise5d.errors import ClusterError
 from denoise5d.ledger import run_folder
-from denoise5d.prepare import Job
+from denoise5d.prepare import GIB, Job
 from denoise5d.slurm import hosts
 from denoise5d.task import BLOCKS_IN_A_WORKER
 
 _END_SECONDS = 10
+_DEATH_SECONDS = 2
+_POLL_SECONDS = 0.1
 _LOG_LINES = 5
+_SEARCHED_LINES = 100
+
+_MEMORY = re.compile(r"memory budget|memory limit|oom[-_ ]kill|out of memory|by signal 9", re.I)
+_NODE = re.compile(r"node failure|node_fail|not responding|communication connection failure", re.I)
+"""What dask's nanny, srun or SLURM's daemon print when they end a worker."""
 
 
 @contextmanager
@@ -70,7 +83,7 @@ def allocation_workers(job: Job) -> Iterator[Workers]:
                 )
             )
         client = stack.enter_context(Client(cluster, set_as_default=False))
-        keeper = Keeper(_StepPool(cluster), plan.budget.workers)
+        keeper = Keeper(_StepPool(cluster, _planned(job)), plan.budget.workers)
         keeper.start()
         stack.callback(keeper.stop)
         yield KeptWorkers(client, plan.budget.threads, keeper)
@@ -137,12 +150,29 @@ class _Step(ProcessInterface):  # type: ignore[misc]
         await super().start()
 
     async def close(self) -> None:
-        """End it, and whatever is left of it."""
+        """End it, and whatever is left of it; the scheduler, in the same thread, goes on."""
         self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=_END_SECONDS)
+        deadline = monotonic() + _END_SECONDS
+        while not self.ended and monotonic() < deadline:
+            await sleep(_POLL_SECONDS)
         self.process.kill()
         await super().close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its srun has ended."""
+        return self.process.poll() is not None
+
+    def lines(self) -> list[str]:
+        """Return what it has printed so far."""
+        with suppress(OSError):
+            return self.log.read_text(errors="replace").splitlines()
+        return []
+
+    def unknown_death(self, *, quote: bool = False) -> Death:
+        """Return the death of a worker whose log does not tell why."""
+        told = "".join(f"\n    | {line}" for line in self.lines()[-_LOG_LINES:]) if quote else ""
+        return Death(f"it died on {self.node}; {self.log} may tell why{told}")
 
 
 def _srun(node: str) -> list[str]:
@@ -179,31 +209,66 @@ class _Steps(SpecCluster):  # type: ignore[misc]
 
 
 class _StepPool(Pool):
-    """The steps of the workers."""
+    """The steps of the workers.
 
-    def __init__(self, cluster: _Steps) -> None:
+    Parameters
+    ----------
+    cluster : _Steps
+        Starts and ends them.
+    planned : str
+        What memory was planned, and asked for, in words.
+    """
+
+    def __init__(self, cluster: _Steps, planned: str) -> None:
         self.cluster = cluster
+        self._planned = planned
         self._steps: dict[str, _Step] = {}
+        self._deaths: dict[str, _Noted] = {}
 
     def ended(self) -> dict[str, Death]:
         self._steps |= self.cluster.workers
-        return {
-            name: self.death(name)
-            for name, step in list(self.cluster.workers.items())
-            if step.process.poll() is not None
-        }
+        ended = [(n, s) for n, s in list(self.cluster.workers.items()) if s.ended]
+        return {name: self._cause(step) or step.unknown_death(quote=True) for name, step in ended}
 
     def death(self, name: str) -> Death:
         step = self._steps.get(name)
         if step is None:
             return Death(f"worker {name} died")
-        with suppress(OSError):
-            lines = step.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        told = "".join(f"\n    | {line}" for line in lines)
-        lost = any("Node failure" in line or "NODE FAILURE" in line for line in lines)
-        if lost:
-            return Death(f"its node {step.node} failed{told}", innocent=True)
-        return Death(
-            f"worker {name} on {step.node} died, most likely killed for its memory; a higher "
-            f"blocks.memory_factor gives each block more{told}"
-        )
+        noted = self._deaths.get(name, _Noted(-inf, Death(""), 0))
+        if monotonic() - noted.since > 2 * _DEATH_SECONDS:  # else of its other block, just now
+            patience = monotonic() + _DEATH_SECONDS
+            while (found := self._cause(step, noted.lines)) is None and monotonic() < patience:
+                blocking_sleep(_POLL_SECONDS)  # what ended it may say so a moment later
+            found = found or step.unknown_death()
+            noted = self._deaths[name] = _Noted(monotonic(), found, len(step.lines()))
+        return noted.death
+
+    def _cause(self, step: _Step, since_line: int = 0) -> Death | None:
+        lines = "\n".join(step.lines()[since_line:][-_SEARCHED_LINES:])
+        if _NODE.search(lines):
+            return Death(f"the node {step.node} failed", innocent=True)
+        if _MEMORY.search(lines):
+            return Death(
+                f"it took more memory on {step.node} than it has and was killed "
+                f"({self._planned}); a higher blocks.memory_factor gives each block more"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A death that the log of a step told of, in its first so many lines."""
+
+    since: float
+    death: Death
+    lines: int
+
+
+def _planned(job: Job) -> str:
+    """Say what memory was planned for a worker, and what its node asks for."""
+    config, plan = job.config, job.plan
+    asked = [line for line in driver_directives(config, plan) if line.startswith("--mem")]
+    return (
+        f"planned were {plan.bytes_per_worker / GIB:.2f} GiB for it, and the job asks for "
+        f"{asked[-1] if asked else 'no memory'} a node"
+    )
