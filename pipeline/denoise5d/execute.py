@@ -38,7 +38,7 @@ from denoise5d.identity import (
 )
 from denoise5d.jobs import asked_to_stop, write_driver_facts
 from denoise5d.ledger import Ledger, check_fingerprint, discard
-from denoise5d.lock import OutputLock, read_owner
+from denoise5d.lock import OutputLock, Owner, read_owner
 from denoise5d.prepare import (
     GIB,
     Job,
@@ -49,7 +49,7 @@ from denoise5d.prepare import (
     open_input,
     prepare,
 )
-from denoise5d.slurm import job_end
+from denoise5d.slurm import Silent, ending, job_end
 from denoise5d.store import (
     Image,
     create_output,
@@ -105,7 +105,7 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
     image = open_input(config)
     _check_target(config.output.path)
     _warn_on_login_node(config)
-    with OutputLock(lock_path(config)), _stop_on_request(config) as stop:
+    with OutputLock(lock_path(config), _has_ended), _stop_on_request(config) as stop:
         run = _begin(config, image, overwrite=overwrite)
         end = job_end()
         run.ends = inf if end is None else end - END_MARGIN_SECONDS
@@ -148,6 +148,18 @@ def _warn_on_login_node(config: Config) -> None:
         )
 
 
+def _has_ended(owner: Owner) -> bool:
+    """Tell whether SLURM says that the job of a lock's owner has ended, with its node maybe."""
+    if owner.job is None or owner.cluster != os.environ.get("SLURM_CLUSTER_NAME"):
+        return False
+    if owner.job == os.environ.get("SLURM_JOB_ID"):
+        return _is_requeued()
+    try:
+        return ending(owner.job) is not None
+    except Silent:
+        return False
+
+
 def _check_target(path: Path) -> None:
     """Refuse an output that no run may make, before so much as a lock is written beside it."""
     if not path.parent.is_dir():
@@ -165,6 +177,7 @@ def _check_target(path: Path) -> None:
 def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
     """Take up the ledger of an earlier run, or make output and ledger."""
     ledger = ledger_path(config)
+    overwrite = overwrite and not (_is_requeued() and _begun_by_this_job(ledger))
     job = prepare(config, image.info, machine_of(config), anew=overwrite)
     check_time(job)
     if ledger.exists() and not overwrite:
@@ -190,10 +203,21 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": version("denoise5d"),
         "voxel_bytes": job.dtype.itemsize,
+        "job": os.environ.get("SLURM_JOB_ID"),
         "noise": [asdict(model) for model in noise],
         "fingerprint": identity,
     }
     return Run(job, Ledger.create(ledger, header), noise)
+
+
+def _is_requeued() -> bool:
+    """Tell whether SLURM has started this job before: with the same number, the same arguments."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def _begun_by_this_job(ledger: Path) -> bool:
+    header = Ledger.open(ledger, read_only=True).header if ledger.exists() else {}
+    return header.get("job") == os.environ["SLURM_JOB_ID"]
 
 
 def _resume(job: Job, image: Image) -> Run:

@@ -18,6 +18,7 @@ owner's machine           proof
 this one, since its boot  no such process, or one with that number that began at another time
 this one, booted since    none needed: no process outlives that (names of hosts are unique)
 another, or a container   the flock was free, on a file system whose flock spans all its machines
+any, in a batch job       the batch system says that the job has ended; whoever locks asks it
 ========================  ==========================================================================
 
 Where there is no proof the driver is refused, and told which file to remove if its user knows.
@@ -31,7 +32,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ class Owner:
         SLURM job.
     since : str
         When the lock was taken, ISO 8601, UTC.
+    cluster : str or None
+        Whose jobs `job` is one of.
     """
 
     host: str
@@ -77,6 +80,7 @@ class Owner:
     began: str
     job: str | None
     since: str
+    cluster: str | None = None
 
     @classmethod
     def of_this_process(cls) -> Owner:
@@ -92,6 +96,7 @@ class Owner:
             began=_began(os.getpid()) or "",
             job=os.environ.get("SLURM_JOB_ID"),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
+            cluster=os.environ.get("SLURM_CLUSTER_NAME"),
         )
 
     def __str__(self) -> str:
@@ -137,6 +142,8 @@ class OutputLock:
     ----------
     path : Path
         The lock file; its folder is made if it is missing.
+    has_ended : callable
+        Tells whether an owner is known to have ended, where the lock itself has no proof.
 
     Raises
     ------
@@ -144,8 +151,9 @@ class OutputLock:
         On entering, if another driver holds the lock, or may hold it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, has_ended: Callable[[Owner], bool] = lambda _: False) -> None:
         self.path = path
+        self._has_ended = has_ended
         self._file: int | None = None
 
     def __enter__(self) -> OutputLock:
@@ -179,7 +187,8 @@ class OutputLock:
     def _take(self, file: int, *, flock: bool) -> None:
         owner = read_owner(self.path)
         spans = flock and _flock_spans_hosts(self.path)
-        if owner and not is_dead(owner, flock_was_free=flock, flock_spans_hosts=spans):
+        dead = owner is None or is_dead(owner, flock_was_free=flock, flock_spans_hosts=spans)
+        if owner and not (dead or self._has_ended(owner)):
             raise _refusal(self.path, owner)
         _overwrite(file, json.dumps(asdict(Owner.of_this_process())).encode())
 
