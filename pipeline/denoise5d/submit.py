@@ -11,25 +11,29 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 from denoise5d.batch import JOB_NAME, driver_script, log_folder
 from denoise5d.config import Config
 from denoise5d.errors import ClusterError, LockedError, StoppedByHandError, StoppedEarlyError
 from denoise5d.execute import check
-from denoise5d.jobs import ask_to_stop, record_job, recorded_jobs
+from denoise5d.jobs import JobRecord, ask_to_stop, record_job, recorded_jobs
 from denoise5d.ledger import Ledger, run_folder
 from denoise5d.lock import Owner, is_dead, read_owner
 from denoise5d.prepare import ledger_path, lock_path
-from denoise5d.slurm import QueuedJob, Silent, is_here, queue
+from denoise5d.slurm import QueuedJob, Silent, ending, is_here, job_end, queue
 from denoise5d.slurm import cancel as cancel_jobs
 from denoise5d.slurm import submit as submit_job
 
 log = logging.getLogger(__name__)
 
 UNTIL_DONE = "done"
-_POLL_SECONDS = 2.0
+_POLL_SECONDS = 1.0
+
+_NOW_SECONDS = 60
+"""So long a driver may take to end that has no blocks in work."""
 
 
 def submit(config: Config, *, chain: str | None = None, overwrite: bool = False) -> str:
@@ -106,21 +110,31 @@ def chained(config: Config, chain: str | None) -> Iterator[None]:
         yield
         return
     _check_progress(config, job)
-    successor = None
     if chain not in (None, "0") and not _queued_drivers(config, besides=job):
         left = UNTIL_DONE if chain == UNTIL_DONE else str(int(chain or 1) - 1)
-        successor = _submit(config, chain=left, after=job)
-        log.info("job %s will go on if this one does not finish", successor)
+        _follow(config, job, left)
+    end = job_end() or inf
     try:
         yield
     except StoppedEarlyError as stopped:
-        if isinstance(stopped, StoppedByHandError):
-            _drop(successor)
+        if isinstance(stopped, StoppedByHandError) and time.time() < end:
+            _drop_successors(config, job)
         raise
     except BaseException:
-        _drop(successor)
+        if time.time() < end:  # else it is SLURM that ends this job
+            _drop_successors(config, job)
         raise
-    _drop(successor)
+    _drop_successors(config, job)
+
+
+def _follow(config: Config, job: str, chain: str) -> None:
+    """Submit the next job; without it this one works all the same."""
+    try:
+        successor = _submit(config, chain=chain, after=job)
+    except ClusterError as error:
+        log.warning("no job follows this one (%s); submit again when it has ended", error)
+    else:
+        log.info("job %s will go on if this one does not finish", successor)
 
 
 def cancel(config: Config, *, now: bool, tell: Callable[[str], None]) -> list[str]:
@@ -133,7 +147,7 @@ def cancel(config: Config, *, now: bool, tell: Callable[[str], None]) -> list[st
     now : bool
         Do not wait for the blocks in work.
     tell : callable
-        Called with a line about what is waited for.
+        Called with a line about what is waited for, or did not happen.
 
     Returns
     -------
@@ -151,16 +165,31 @@ def cancel(config: Config, *, now: bool, tell: Callable[[str], None]) -> list[st
         waiting = [j.id for j in mine if j.id in drivers and j.state == "PENDING"]
         cancel_jobs(waiting)  # or one of them would begin when the driver ends
         owner = _living_owner(config)
-        if owner is not None and not now:
-            ask_to_stop(config.output.path, str(owner))
-            tell(f"asked the driver to stop: {owner}; its blocks in work are finished")
-            while _living_owner(config) == owner:
-                time.sleep(_POLL_SECONDS)
+        if owner is not None:
+            ask_to_stop(config.output.path, str(owner))  # or it would replace its workers
+            if not now:
+                tell(f"asked the driver to stop: {owner}; its blocks in work are finished")
+                _wait_for_end(config, owner)
         left = [job.id for job in _jobs(config)]
         cancel_jobs(left)
+        if owner is not None and now and not _wait_for_end(config, owner, _NOW_SECONDS):
+            tell(f"the driver has been asked to stop, and has not ended yet: {owner}")
     except Silent as error:
         raise ClusterError(f"SLURM does not answer ({error}); try again later") from error
     return [*waiting, *left]
+
+
+def _wait_for_end(config: Config, owner: Owner, seconds: float = inf) -> bool:
+    """Wait until a driver has let go of the output, and left the queue; return whether it has."""
+    deadline = time.monotonic() + seconds
+    while _living_owner(config) == owner:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    deadline = time.monotonic() + _NOW_SECONDS
+    while owner.job in {job.id for job in _jobs(config)} and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _submit(
@@ -236,6 +265,7 @@ def _check_progress(config: Config, job: str) -> None:
     """Record that a job begins; refuse a successor if the two jobs before it got nowhere."""
     output, ledger = config.output.path, ledger_path(config)
     records = recorded_jobs(output)
+    _refuse_after_cancelled(records, job)
     if job not in {record.job for record in records}:
         record_job(output, job, "driver")  # it was submitted without us
     done = Ledger.open(ledger, read_only=True).done_count if ledger.exists() else 0
@@ -253,9 +283,29 @@ def _check_progress(config: Config, job: str) -> None:
         )
 
 
-def _drop(job: str | None) -> None:
-    if job is not None:
-        try:
-            cancel_jobs([job])
-        except Silent as error:
-            log.warning("job %s is not needed and could not be cancelled: %s", job, error)
+def _refuse_after_cancelled(records: list[JobRecord], job: str) -> None:
+    """Refuse to go on after a job that somebody cancelled, and that had no time to say so."""
+    begun = [r.job for r in records if r.role == "begin"]
+    if (
+        not begun
+        or begun[-1] == job
+        or (job, "successor") not in {(r.job, r.role) for r in records}
+    ):
+        return
+    with suppress(Silent):
+        before = ending(begun[-1])
+        if before is not None and before.state == "CANCELLED":
+            raise ClusterError(
+                f"job {begun[-1]}, which this one follows, was cancelled, so this one does not "
+                f"begin; `denoise5d submit` goes on"
+            )
+
+
+def _drop_successors(config: Config, job: str) -> None:
+    """Cancel what this job has submitted to follow it, also before it was requeued."""
+    records = recorded_jobs(config.output.path)
+    mine = {record.job for record in records if record.role == "successor"} - {job}
+    try:
+        cancel_jobs(queued.id for queued in _jobs(config) if queued.id in mine)
+    except Silent as error:
+        log.warning("the job that was to follow could not be cancelled: %s", error)
