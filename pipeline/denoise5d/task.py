@@ -27,16 +27,11 @@ from numpy.typing import NDArray
 
 from denoise5d.errors import OutputError
 from denoise5d.geometry import Block, BlockGrid, Box
-from denoise5d.kernel import (
-    denoise_block,
-    team_size,
-)
+from denoise5d.kernel import denoise_block, team_size
 from denoise5d.layout import FLOAT32_BYTES
 from denoise5d.ledger import BlockRecord, StageSeconds
 from denoise5d.noise import NoiseModel
-from denoise5d.parameters import (
-    Parameters,
-)
+from denoise5d.parameters import Parameters
 from denoise5d.slurm import job_end
 from denoise5d.store import (
     Image,
@@ -315,10 +310,7 @@ class BlockWorker:
         return tuple(checksums)
 
     def _check_output(self) -> None:
-        """Refuse to write once a later run has made the output anew, with other parameters maybe.
-
-        A worker whose driver died, on a node that the network has lost, may not know yet.
-        """
+        """Refuse to write once a later run, which this worker may not know of, began it anew."""
         path = self._settings.output_path
         if read_provenance(path) != self._settings.provenance:
             raise OutputError(
