@@ -16,12 +16,10 @@ from denoise5d.ledger import run_folder
 from mini_slurm import MiniSlurm
 from runs import Driver, Project, structured
 
-BLOCKS = 24
-
 QUICK = {"_LOOK_SECONDS": 0.3, "_PAUSE_SECONDS": 0.2}
 """The keeper looks often enough for a test, and starts new workers soon."""
 
-PACE = 0.3
+PACE = 0.1
 
 _PROGRAM = """
 import json, os, sys, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import stat
 import urllib.error
 import urllib.request
@@ -170,7 +171,7 @@ def test_a_kernel_that_never_ends(slurm: MiniSlurm, slow: Project) -> None:
 def test_a_killed_driver(slurm: MiniSlurm, slow: Project) -> None:
     """Its workers leave, and the same command goes on."""
     with job_driver(slurm, slow) as first:
-        first.wait_for_workers(2)
+        first.hold(20)
         first.wait_for_blocks(2)
         (stale,) = first.private_folders()
         first.process.kill()
@@ -178,6 +179,7 @@ def test_a_killed_driver(slurm: MiniSlurm, slow: Project) -> None:
         first.wait_for_no_jobs()
         committed = slow.lines()
         assert stale.exists()
+        first.let_go()
     with job_driver(slurm, slow) as again:
         assert again.finish() == 0, again.log()
         assert not again.private_folders()
@@ -230,12 +232,30 @@ def test_no_more_jobs_than_blocks(slurm: MiniSlurm, slow: Project) -> None:
 
 def test_a_worker_leaves_before_its_job_ends(slurm: MiniSlurm, slow: Project) -> None:
     """And is replaced: no job is ended by SLURM in the middle of a block."""
-    write(slow, blocks={"retries": 0}, prologue="export SLURM_JOB_END_TIME=$(($(date +%s) + 20))")
-    with job_driver(slurm, slow, pace=0.5) as driver:
+    soon = "export SLURM_JOB_END_TIME=$(($(date +%s) + 25))"
+    write(slow, jobs=1, blocks={"retries": 0}, prologue=soon)
+    with job_driver(slurm, slow, pace=0.4) as driver:
         assert driver.finish() == 0, driver.log()
-        assert len(driver.recorded()) > 2
+        assert len(driver.recorded()) >= 2
         assert "no more block would have ended within cluster.walltime" in driver.log()
         assert "failed, attempt" not in driver.log()
-        states = {slurm.state(job) for job in driver.recorded()}
-        assert states <= {"COMPLETED", "CANCELLED"}
+        assert {slurm.state(job) for job in driver.recorded()} == {"COMPLETED", "CANCELLED"}
     slow.check()
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])
+def test_an_interrupt_while_jobs_start(
+    slurm: MiniSlurm, slow: Project, times: int, code: int
+) -> None:
+    with job_driver(slurm, slow) as driver:
+        driver.hold()
+        driver.wait_for(lambda: len(driver.recorded()) == 2)
+        if times == 2:
+            driver.wait_for(lambda: bool(driver.kernels(driver.recorded()[0])))
+        driver.process.send_signal(signal.SIGINT)
+        if times == 2:
+            driver.wait_for(lambda: "no new blocks" in driver.log())
+            driver.process.send_signal(signal.SIGINT)
+        assert driver.finish() == code, driver.log()
+        assert not driver.private_folders()
+        driver.wait_for_no_jobs()

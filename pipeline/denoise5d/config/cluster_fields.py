@@ -73,7 +73,7 @@ def _walltime(text: str) -> str:
 
 def _worker_ports(text: str) -> str:
     first, last = ports(text)
-    if not 1 <= first <= last <= 65535:
+    if not 1 <= first < last <= 65535:
         raise PydanticCustomError("rule", "must be two ports from 1 to 65535, the smaller first")
     return text
 
