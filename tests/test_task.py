@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from denoise5d import task
+from denoise5d.dispatch import _known_seconds
 from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid
 from denoise5d.kernel import denoise_block
-from denoise5d.ledger import BlockRecord
+from denoise5d.ledger import BlockRecord, StageSeconds
 from denoise5d.noise import NoiseModel
 from denoise5d.parameters import resolve_parameters
 from denoise5d.plan import Layout
@@ -391,3 +393,13 @@ def test_an_error_does_not_keep_the_input(
         assert kept[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("walltime", "heeded"), [(None, [10, 5000]), (3600, [10])])
+def test_a_time_that_no_job_has_is_not_heeded(walltime: int | None, heeded: list[float]) -> None:
+    """Blocks of an earlier run may have taken longer, on fewer cores or a disk that hung."""
+    records = [SimpleNamespace(seconds=StageSeconds(0, s, 0, 0)) for s in (10, 5000)]
+    batch = None if walltime is None else SimpleNamespace(walltime=walltime)
+    job = SimpleNamespace(config=SimpleNamespace(cluster=SimpleNamespace(batch=batch)))
+    run: Any = SimpleNamespace(job=job, ledger=SimpleNamespace(records=lambda: records))
+    assert list(_known_seconds(run)) == heeded

@@ -245,7 +245,14 @@ def _jobs(config: Config) -> list[QueuedJob]:
     numbers = {record.job for record in recorded_jobs(config.output.path)}
     if not numbers or not is_here():
         return []
-    return [j for n, j in queue().items() if n in numbers and j.name.startswith(JOB_NAME)]
+    return [j for n, j in queue().items() if n in numbers and j.name.startswith(_names(config))]
+
+
+def _names(config: Config) -> str:
+    """Return what the names of the jobs begin with, nothing if the YAML gives them others."""
+    batch = config.cluster.batch
+    own = [*batch.removed_directives, *batch.extra_directives] if batch else []
+    return "" if any(option.startswith(("--job-name", "-J")) for option in own) else JOB_NAME
 
 
 def _living_owner(config: Config) -> Owner | None:

@@ -69,16 +69,12 @@ def test_fewer_threads_than_planned(batch: BatchRun) -> None:
 
 
 def test_blocks_that_take_more_memory_than_planned(batch: BatchRun) -> None:
-    """Named with numbers; when that is mended, the same command goes on."""
     batch.write(
         kind="allocation", blocks={"retries": 0}, prologue="export BLOCK_BYTES=$((500 << 20))"
     )
     log = batch.ends(batch.submit(), "FAILED", 3)
     assert "it took more memory on node1 than it has and was killed (planned were 0.39 GiB" in log
     assert "the job asks for --mem=9G a node); a higher blocks.memory_factor" in log
-    batch.write(kind="allocation")
-    batch.ends(batch.submit())
-    batch.check()
 
 
 def test_outside_of_a_job(batch: BatchRun) -> None:

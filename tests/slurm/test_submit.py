@@ -111,10 +111,11 @@ def test_print_does_nothing(batch: BatchRun) -> None:
     assert batch.slurm.queue() == []
 
 
-def test_one_submission_at_a_time(batch: BatchRun) -> None:
+@pytest.mark.parametrize("own_name", [[], ["--job-name=mine"]])
+def test_one_submission_at_a_time(batch: BatchRun, own_name: list[str]) -> None:
     """While it waits; what was submitted is kept; cancel takes out what is the run's own."""
     other = batch.slurm.submit("sleep 1000", "--job-name=denoise5d")
-    batch.write(kind="allocation", partition="down", memory=14)
+    batch.write(kind="allocation", partition="down", extra_directives=own_name)
     job = batch.submit()
     kept = (run_folder(batch.project.output) / "allocation.sbatch").read_text()
     assert (
