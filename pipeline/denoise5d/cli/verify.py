@@ -43,7 +43,7 @@ Example:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was checked as JSON.")
 def verify(yaml: Path, places: int, as_json: bool) -> None:
-    """Check that the output is what the run wrote, and what the input gives.
+    """Check the output: every file, and places computed anew.
 
     Every file of every block that is done is decoded and compared with its checksum in the ledger.
     Small boxes, most of them where blocks meet, are computed anew from the input alone and must be
