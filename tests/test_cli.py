@@ -49,6 +49,7 @@ GIB = 2**30
 COMMANDS = (
     "demo",
     "plan",
+    "noise",
     "run",
     "submit",
     "status",

@@ -20,6 +20,7 @@ from denoise5d.cli.batch import cancel, submit
 from denoise5d.cli.console import errors, say, show_error, system_error_words
 from denoise5d.cli.demo import demo
 from denoise5d.cli.doctor import doctor
+from denoise5d.cli.noise import noise
 from denoise5d.cli.plan import plan
 from denoise5d.cli.run import run
 from denoise5d.cli.status import status
@@ -58,7 +59,7 @@ def cli(context: click.Context) -> None:
         say(context.get_help())
 
 
-for command in (demo, plan, run, submit, status, cancel, verify, convert, schema, doctor):
+for command in (demo, plan, noise, run, submit, status, cancel, verify, convert, schema, doctor):
     cli.add_command(command)
 
 
