@@ -61,6 +61,7 @@ def open_begun(config: Config) -> BegunRun:
     WrongOutputError
         If the metadata of the output are not what the run wrote.
     """
+    limit_threads(io_threads(this_machine().cpus))
     path = ledger_path(config)
     if not path.exists():
         raise OutputError(
@@ -75,7 +76,6 @@ def open_begun(config: Config) -> BegunRun:
             f"{config.output.path} is gone, but its ledger {path} says that {ledger.done_count} "
             f"blocks are done; put it back, or begin anew with `denoise5d run --overwrite`"
         )
-    limit_threads(io_threads(this_machine().cpus))
     noise = frozen_noise(ledger.header)
     return BegunRun(job, image, ledger, _sound_output(job, ledger), noise)
 
