@@ -185,8 +185,8 @@ def _draw_cells(axes: Any, estimate: NoiseEstimate) -> None:
         alpha=0.25 if many else 0.5,
         markeredgewidth=0,
         rasterized=True,
-        label="cells of the image",
     )
+    axes.plot([], [], "o", color=_CELLS, markersize=4, label="cells of the image")  # to be seen
 
 
 def _draw_lines(axes: Any, chart: NoiseChart) -> None:

@@ -374,6 +374,13 @@ def test_what_is_done_of_an_unfinished_run_is_verified(blocks: int, done: Projec
     assert (found["places"] > 5) == (blocks > 0)
 
 
+def test_a_line_that_is_being_written_does_not_count(done: Project) -> None:
+    whole = done.ledger.read_text()
+    done.ledger.write_text(whole[:-20])
+    with pytest.raises(StoppedEarlyError, match="1 of 4 blocks are not"):
+        verify(done)
+
+
 def test_a_run_that_was_not_begun(project: Project) -> None:
     project.image(structured((1, 1, 1, 32, 32), "uint16")).write()
     with pytest.raises(OutputError, match=r"nothing to verify: no run of .*run\.yaml was begun"):
