@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+import yaozarrs
 import zarr
 from click.testing import CliRunner, Result
 
@@ -143,6 +144,7 @@ def test_a_sound_output_passes(name: str, project: Project, start: Start) -> Non
     result = verify(project, "--places", "24")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Verified: {project.output}\n")
+    yaozarrs.validate_zarr_store(str(project.output))  # an independent reader agrees
     assert re.search(r"places +\d+ computed anew \(", result.stdout)
     assert {p: p.stat().st_mtime_ns for p in project.folder.rglob("*")} == before
 
