@@ -37,6 +37,7 @@ from denoise5d.errors import (
     Denoise5dError,
     PlanError,
     StoppedEarlyError,
+    WrongOutputError,
 )
 from denoise5d.execute import Run
 from denoise5d.ledger import LEDGER_NAME, BlockRecord, Ledger, StageSeconds, run_folder
@@ -45,7 +46,19 @@ from denoise5d.noise import NoiseModel
 from denoise5d.prepare import describe_input, grid_header, prepare
 
 GIB = 2**30
-COMMANDS = ("demo", "plan", "run", "submit", "status", "cancel", "convert", "schema", "doctor")
+COMMANDS = (
+    "demo",
+    "plan",
+    "noise",
+    "run",
+    "submit",
+    "status",
+    "cancel",
+    "verify",
+    "convert",
+    "schema",
+    "doctor",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +155,7 @@ ENDS = [
     (ConfigError("a.yaml:1: wrong"), 2, "error: a.yaml:1: wrong\n"),
     (PlanError("too large [1, 2]"), 2, "error: too large [1, 2]\n"),
     (BlocksFailedError("3 of 4"), 3, "error: 3 of 4\n"),
+    (WrongOutputError("wrong"), 3, "error: wrong\n"),
     (StoppedEarlyError("stopped early"), 75, "error: stopped early\n"),
     (Denoise5dError("odd"), 1, "error: odd\n"),
     (

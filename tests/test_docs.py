@@ -233,3 +233,12 @@ def test_numbers_of_the_embryo(tmp_path: Path) -> None:
 
 def test_picture_is_small() -> None:
     assert (ROOT / "docs" / "demo.png").stat().st_size < 400_000
+
+
+def test_thresholds_of_doubts() -> None:
+    text = " ".join((ROOT / "docs" / "algorithm.md").read_text().split())
+    source = (PACKAGE / "noise_doubts.py").read_text()
+    value = dict(re.findall(r"^(_\w+) = ([\d.]+)$", source, re.MULTILINE))
+    assert f"Above {value['_SHARED']} is a warning" in text
+    assert f"A lower quartile above {value['_PATTERN']} is a fixed pattern" in text
+    assert f"cells of {value['_SIDE']} x {value['_SIDE']} pixels" in text

@@ -55,6 +55,13 @@ def test_a_block_is_the_same_by_number_and_by_iteration(grid):
 
 
 @given(grids)
+def test_every_voxel_has_its_block(grid):
+    for block in grid:
+        last = as_index([n - 1 for n in block.core.stop])
+        assert grid.index_of(block.core.start) == grid.index_of(last) == block.index
+
+
+@given(grids)
 def test_sums_over_all_blocks(grid):
     padded = [block.padded for block in grid]
     assert grid.padded_voxels == sum(box.voxels for box in padded)

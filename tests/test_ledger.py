@@ -62,6 +62,7 @@ def test_records_survive_reopening(path):
         assert opened.done_count == 3
         assert [block for block in range(20) if opened.is_done(block)] == [0, 3, 7]
         assert list(opened.remaining()) == sorted(set(range(20)) - {0, 3, 7})
+        assert list(opened.done()) == [0, 3, 7]
         assert opened.header.items() >= HEADER.items()
 
 

@@ -13,6 +13,7 @@
     │   ├── LockedError       another driver works on this output
     │   └── ClusterError      no worker can start, or each one dies; blocks that are done stay done
     ├── BlocksFailedError     exit 3: some blocks failed for good
+    ├── WrongOutputError      exit 3: blocks that are done are not what they must be
     └── StoppedEarlyError     exit 75: run the same command again to go on
         └── StoppedByHandError   as somebody wished: no job is to go on by itself
 """
@@ -66,6 +67,12 @@ class ClusterError(RefusedError):
 
 class BlocksFailedError(Denoise5dError):
     """Some blocks failed for good; the others are done and stay done."""
+
+    exit_code = 3
+
+
+class WrongOutputError(Denoise5dError):
+    """The output is not what its run wrote, or not what its input gives; the message says where."""
 
     exit_code = 3
 

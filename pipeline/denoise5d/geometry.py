@@ -171,6 +171,13 @@ class BlockGrid:
         core = Box(as_index(start), as_index([min(n, a + b) for a, b, n in sizes]))
         return Block(index, core, core.grown(self.halo, self.image_shape))
 
+    def index_of(self, voxel: Index) -> int:
+        """Return the number of the block that owns a voxel of the image."""
+        index = 0
+        for place, length, count in zip(voxel, self.block_shape, self.counts, strict=True):
+            index = index * count + place // length
+        return index
+
     def __iter__(self) -> Iterator[Block]:
         return (self[index] for index in range(len(self)))
 

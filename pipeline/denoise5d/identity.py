@@ -6,7 +6,7 @@ workers, memory or blocks (with the exact halo blocks do not show), but not with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from denoise5d.kernel import (
     ESTIMATOR_VERSION,
 )
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
+from denoise5d.noise_cells import Samples
 from denoise5d.prepare import Job, wanted_halo
 from denoise5d.store import Image
 
@@ -82,14 +83,21 @@ def given_noise(noise: NoiseConfig | None, channels: int) -> list[NoiseModel] | 
 
 def estimate_noise(image: Image) -> list[NoiseEstimate]:
     """Estimate the noise of every channel from boxes spread over the whole image."""
-    estimates = []
-    for channel in range(image.info.shape[1]):
-        boxes = sample_boxes(image.info.shape, channel)
-        try:
-            estimates.append(estimate_channel([image.read(box)[:, 0] for box in boxes]))
-        except NoiseError as error:
-            raise NoiseError(f"channel {channel}: {error}") from error
-    return estimates
+    channels = range(image.info.shape[1])
+    return [estimate_from(list(read_samples(image, c)), c) for c in channels]
+
+
+def read_samples(image: Image, channel: int) -> Iterator[Samples]:
+    """Yield what a channel's noise is estimated from, 4-D TZYX, box by box."""
+    return (image.read(box)[:, 0] for box in sample_boxes(image.info.shape, channel))
+
+
+def estimate_from(samples: Sequence[Samples], channel: int) -> NoiseEstimate:
+    """Estimate the noise of a channel; an error says which channel it is."""
+    try:
+        return estimate_channel(samples)
+    except NoiseError as error:
+        raise NoiseError(f"channel {channel}: {error}") from error
 
 
 def frozen_noise(header: dict[str, Any]) -> list[NoiseModel]:

@@ -177,6 +177,10 @@ class Ledger:
         """Yield the numbers of the blocks that are not done, in order."""
         return (block for block in range(self.blocks) if not self._done[block])
 
+    def done(self) -> Iterator[int]:
+        """Yield the numbers of the blocks that are done, in order."""
+        return (block for block in range(self.blocks) if self._done[block])
+
     def append(self, records: Iterable[BlockRecord]) -> None:
         """Commit finished blocks: one write and one fsync; they are done when this returns.
 

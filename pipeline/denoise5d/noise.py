@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, prod, sqrt
+from math import hypot, isfinite, prod, sqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from denoise5d.errors import NoiseError
 from denoise5d.geometry import Box, Index, as_index
 from denoise5d.noise_cells import MIN_PIXELS, SHALLOW, Cells, Residual, Samples, reference
-from denoise5d.noise_line import Line, fit, refusal
+from denoise5d.noise_line import MODEL_ERROR, Line, fit, refusal
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -112,19 +112,28 @@ class NoiseEstimate:
     ----------
     model : NoiseModel
         The noise of the channel.
+    gain_error, offset_error : float
+        Standard errors of gain and offset, the 2 % included that the method itself may be wrong.
+        They go together: a line with a larger gain has a smaller offset, so that its variances
+        are better known than its offset. Without a gain, 0 and the variance's.
     cells : int
         Cells that the fit rests on.
     means, variances : ndarray of float64, shape (n,)
         The points that the line was fitted to, in grey levels and grey levels².
     scatter : float
         Typical relative distance of the points from the line.
+    sampled : Cells
+        All cells, also those with structure and those that are clipped; means in grey levels.
     """
 
     model: NoiseModel
+    gain_error: float
+    offset_error: float
     cells: int
     means: Floats
     variances: Floats
     scatter: float
+    sampled: Cells
 
 
 def sample_boxes(image_shape: Index, channel: int, *, max_voxels: int = MAX_VOXELS) -> list[Box]:
@@ -188,11 +197,23 @@ def estimate_channel(samples: Sequence[Samples]) -> NoiseEstimate:
             f"Y or X must have {MIN_PIXELS} pixels at least, got {shape[2]} and {shape[3]}"
         )
     residuals = (Residual.of(shape, order) for order in (_STEEP, _MILD))
-    steep, mild = (_fit(samples, floor, ceiling, residual) for residual in residuals)
+    fits = (_fit(samples, floor, ceiling, residual) for residual in residuals)
+    (steep, steep_cells), (mild, mild_cells) = fits
     ratio = float(np.median(mild.expected(steep.means) / steep.expected(steep.means)))
-    line = steep if ratio > _STRUCTURE else mild
+    line, cells = (steep, steep_cells) if ratio > _STRUCTURE else (mild, mild_cells)
     model = _model(line, floor)
-    return NoiseEstimate(model, line.cells, line.means + floor, line.variances, line.scatter)
+    gain_error = hypot(line.gain_error, MODEL_ERROR * line.gain) if model.gain else 0.0
+    level_error = hypot(line.level_error, MODEL_ERROR * line.level)
+    return NoiseEstimate(
+        model,
+        gain_error,
+        hypot(level_error, gain_error * (line.centre + floor)),
+        line.cells,
+        line.means + floor,
+        line.variances,
+        line.scatter,
+        cells._replace(mean=cells.mean + floor),
+    )
 
 
 def _range(samples: Sequence[Samples]) -> tuple[float, float]:
@@ -211,11 +232,13 @@ def _range(samples: Sequence[Samples]) -> tuple[float, float]:
     return floor, ceiling
 
 
-def _fit(samples: Sequence[Samples], floor: float, ceiling: float, residual: Residual) -> Line:
-    """Fit the line to the cells of all samples."""
+def _fit(
+    samples: Sequence[Samples], floor: float, ceiling: float, residual: Residual
+) -> tuple[Line, Cells]:
+    """Fit the line to the cells of all samples; return these, too."""
     parts = [residual.cells(sample, floor, ceiling) for sample in samples]
     cells = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    return fit(cells.where(cells.variance > 0), reference(residual))
+    return fit(cells.where(cells.variance > 0), reference(residual)), cells
 
 
 def _model(line: Line, floor: float) -> NoiseModel:

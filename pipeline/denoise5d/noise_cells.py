@@ -101,20 +101,20 @@ class Residual(NamedTuple):
                 half_cell[axis] //= 2
                 margin[axis] = self.orders[axis] // 2  # where the halved image's residual begins
                 pixels *= 2
-        square = self._differences(data)[_from(margin)] ** 2
-        rough = np.float32(pixels) * self._differences(halved) ** 2
+        square = self.differences(data)[_from(margin)] ** 2
+        rough = np.float32(pixels) * self.differences(halved) ** 2
         lengths = zip(square.shape, self.cell, rough.shape, half_cell, strict=True)
         counts = [min(n // a, m // b) for n, a, m, b in lengths]
         centre = sample[_from([m + o // 2 for m, o in zip(margin, self.orders, strict=True)])]
         return Cells(
-            _averages(self._differences(data, power=2)[_from(margin)], self.cell, counts),
+            _averages(self.differences(data, power=2)[_from(margin)], self.cell, counts),
             _averages(square, self.cell, counts),
             _averages(rough, half_cell, counts),
             _averages(centre == floor, self.cell, counts),
             _averages(centre == ceiling, self.cell, counts),
         )
 
-    def _differences(self, data: Samples, power: int = 1) -> Samples:
+    def differences(self, data: Samples, power: int = 1) -> Samples:
         """Filter along every axis with the coefficients of the differences, raised to `power`.
 
         Their squares sum to 1: power 1 keeps the variance of white noise, and power 2 gives the

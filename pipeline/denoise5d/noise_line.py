@@ -18,10 +18,10 @@ _MIN_IN_BIN = 8
 _SMOOTH = 0.4
 """Share of the cells of a bin that is kept however rough they are."""
 
-_CUT_CELL, _CUT_BIN = 0.05, 0.02
+CUT_CELL, _CUT_BIN = 0.05, 0.02
 """Share of voxels at the floor or ceiling above which a cell, or a whole bin, is left out."""
 
-_MODEL_ERROR = 0.02
+MODEL_ERROR = 0.02
 """Relative error granted to every point, so that none of them decides alone."""
 
 _ROUNDS = 6
@@ -34,8 +34,8 @@ class Line(NamedTuple):
     ----------
     gain, gain_error : float
         Slope and its standard error.
-    centre, level : float
-        The point that the line turns about.
+    centre, level, level_error : float
+        The point that the line turns about, and its variance's standard error.
     means, variances : ndarray of float64, shape (n,)
         The points it was fitted to.
     cells : int
@@ -46,6 +46,7 @@ class Line(NamedTuple):
     gain_error: float
     centre: float
     level: float
+    level_error: float
     means: Floats
     variances: Floats
     cells: int
@@ -117,7 +118,7 @@ def _uncut(bins: Sequence[Cells], cut: Sequence[Floats]) -> list[Cells]:
     A bin goes as a whole, as choosing its uncut cells would choose those of the least noise.
     """
     kept = [
-        cells.where(share <= _CUT_CELL)
+        cells.where(share <= CUT_CELL)
         for cells, share in zip(bins, cut, strict=True)
         if share.size and share.mean() <= _CUT_BIN
     ]
@@ -157,7 +158,7 @@ def _line(points: Sequence[_Point], before: Line | None) -> Line:
     """Fit a line by Huber's weights; the points' errors are relative to the line before."""
     means, variances, errors, cells = np.array(points, np.float64).T
     scale = variances if before is None else before.expected(means)
-    weights = 1 / ((errors**2 + _MODEL_ERROR**2) * scale**2)
+    weights = 1 / ((errors**2 + MODEL_ERROR**2) * scale**2)
     trust = np.ones_like(means)
     for _ in range(20):
         both = weights * trust
@@ -168,8 +169,10 @@ def _line(points: Sequence[_Point], before: Line | None) -> Line:
         away = np.abs(variances - level - gain * (means - centre)) * np.sqrt(weights)
         typical = max(_typical(away), 0.5)
         trust = np.minimum(1, 1.5 * typical / np.maximum(away, 1e-12))
-    gain_error = max(typical, 1.0) / sqrt(spread) if spread > 0 else np.inf
-    return Line(gain, gain_error, centre, level, means, variances, int(cells.sum()))
+    unit = max(typical, 1.0)
+    gain_error = unit / sqrt(spread) if spread > 0 else np.inf
+    level_error = unit / sqrt(float(both.sum()))
+    return Line(gain, gain_error, centre, level, level_error, means, variances, int(cells.sum()))
 
 
 def _typical(values: Floats) -> float:

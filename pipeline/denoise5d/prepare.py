@@ -180,8 +180,32 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
         plan = _begun_plan(Ledger.open(ledger, read_only=True), budget)
     else:
         plan = _new_plan(config, image.shape, parameters, budget)
-    dtype = image.dtype if config.output.dtype == "same" else np.dtype(np.float32)
-    return Job(config, image, parameters, plan, dtype)
+    return Job(config, image, parameters, plan, _dtype(config, image))
+
+
+def prepare_begun(config: Config, image: Description, ledger: Ledger) -> Job:
+    """Return a run that was begun, to look at what it made: no worker has to fit this machine.
+
+    Raises
+    ------
+    OutputError
+        If the ledger does not say how the run was cut into blocks.
+    """
+    build_info()
+    parameters = wanted_parameters(config.denoise, image.shape)
+    budget = Budget(
+        workers=1,
+        threads=this_machine().cpus,
+        memory_bytes=_NO_LIMIT,
+        memory_factor=config.blocks.memory_factor,
+        reserve_bytes=_INTERPRETER_BYTES,
+    )
+    return Job(config, image, parameters, _begun_plan(ledger, budget), _dtype(config, image))
+
+
+def _dtype(config: Config, image: Description) -> np.dtype[Any]:
+    """Return the type of the output's voxels."""
+    return image.dtype if config.output.dtype == "same" else np.dtype(np.float32)
 
 
 def wanted_parameters(denoise: DenoiseConfig, image_shape: Index) -> Parameters:

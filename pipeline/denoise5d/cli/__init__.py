@@ -1,8 +1,8 @@
 """The command ``denoise5d``: the only place that prints, configures logging, and exits.
 
 Exit codes: 0 done; 2 the command line, the configuration or the plan is refused, or the cluster
-gives no workers; 3 some blocks failed; 75 stopped early, the same command goes on; 130 given up by
-Ctrl-C; 1 a fault of the program itself.
+gives no workers; 3 some blocks failed, or `verify` found one that is wrong; 75 stopped early, the
+same command goes on; 130 given up by Ctrl-C; 1 a fault of the program itself.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from denoise5d.cli.batch import cancel, submit
 from denoise5d.cli.console import errors, say, show_error, system_error_words
 from denoise5d.cli.demo import demo
 from denoise5d.cli.doctor import doctor
+from denoise5d.cli.noise import noise
 from denoise5d.cli.plan import plan
 from denoise5d.cli.run import run
 from denoise5d.cli.status import status
 from denoise5d.cli.tools import convert, schema
+from denoise5d.cli.verify import verify
 from denoise5d.errors import Denoise5dError
 
 _FAULT = 1
@@ -42,7 +44,7 @@ class _InOrder(click.Group):
     cls=_InOrder,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 2 refused; 3 some blocks failed; 75 stopped "
+    epilog="Exit codes: 0 done; 2 refused; 3 some blocks failed or are wrong; 75 stopped "
     "early, the same command goes on; 130 given up by Ctrl-C; 1 a fault of denoise5d.",
 )
 @click.version_option(package_name="denoise5d")
@@ -57,7 +59,7 @@ def cli(context: click.Context) -> None:
         say(context.get_help())
 
 
-for command in (demo, plan, run, submit, status, cancel, convert, schema, doctor):
+for command in (demo, plan, noise, run, submit, status, cancel, verify, convert, schema, doctor):
     cli.add_command(command)
 
 

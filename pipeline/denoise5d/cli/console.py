@@ -71,12 +71,12 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 
 @contextmanager
-def counter(label: str) -> Iterator[Callable[[int, int], None]]:
+def counter(label: str) -> Iterator[Callable[[float, float], None]]:
     """Show a bar on a terminal; give the function that says how many are done, and of how many."""
     with Progress(console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task(label, total=None)
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: float, total: float) -> None:
             progress.update(task, completed=done, total=total)
 
         yield advance

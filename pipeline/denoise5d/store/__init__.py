@@ -8,6 +8,7 @@ from denoise5d.store.image import Image, ImageInfo, open_image
 from denoise5d.store.metadata import (
     Description,
     checked_axes,
+    is_complete,
     native_dtype,
     standard_unit,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "convert_dtype",
     "create_output",
     "free_bytes",
+    "is_complete",
     "is_ours",
     "is_untouched",
     "limit_threads",

@@ -235,6 +235,15 @@ def group_attributes(image: Description, provenance: dict[str, Any]) -> dict[str
     return {"ome": ome, PROVENANCE: provenance}
 
 
+def is_complete(channels: dict[str, Any], count: int, dtype: np.dtype[Any]) -> bool:
+    """Tell whether ``omero`` metadata have all that OME-Zarr demands for each of `count` channels.
+
+    Names, colours and contrast may be any: they are for the viewer, and for whoever edits them.
+    """
+    entries = channels.get("channels")
+    return isinstance(entries, list) and _omero(channels, count, dtype)["channels"] == entries
+
+
 def _omero(given: dict[str, Any], count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return `given` with a complete entry for each of `count` channels, as OME-Zarr demands."""
     entries = given.get("channels")

@@ -82,7 +82,7 @@ class Output:
         if array.shape != box.shape:
             raise ValueError(f"array must have the shape {box.shape} of its box, got {array.shape}")
         stored = convert_dtype(array, self.dtype)
-        file = self._file(box)
+        file = self.file(box)
         with output_errors(file):
             for left_over in file.parent.glob(f"{file.name}.*.partial"):
                 left_over.unlink(missing_ok=True)
@@ -109,11 +109,16 @@ class Output:
         """
         folders: set[Path] = set()
         for unit in box.tiles(self.unit):
-            file = self._file(unit)
+            file = self.file(unit)
             folders.update(file.parents[: len(file.relative_to(self._folder).parts)])
         with output_errors(self._folder):
             for folder in sorted(folders, reverse=True):  # the deepest first
                 flush(folder)
+
+    def file(self, unit: Box) -> Path:
+        """Return the file of a write unit; one of zeros alone may have none."""
+        cell = [a // u for a, u in zip(unit.start, self.unit, strict=True)]
+        return chunk_file(self._array, self._folder, tuple(cell))
 
     def describe(self, image: Description) -> None:
         """Write the OME metadata anew: the contrast of channels may be known only at the end."""
@@ -132,10 +137,6 @@ class Output:
                 self.read(unit)
         except InputError:
             file.unlink(missing_ok=True)
-
-    def _file(self, unit: Box) -> Path:
-        cell = [a // u for a, u in zip(unit.start, self.unit, strict=True)]
-        return chunk_file(self._array, self._folder, tuple(cell))
 
     def _check_unit(self, box: Box) -> None:
         corner = as_index([a - a % u for a, u in zip(box.start, self.unit, strict=True)])

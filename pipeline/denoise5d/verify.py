@@ -1,0 +1,293 @@
+"""Whether an output is what its run wrote, and what its input gives.
+
+::
+
+    open_begun     YAML and ledger are of one run; the metadata are what it wrote
+    check_units    every write unit of every done block decodes and has its checksum
+    check_places   small boxes, computed anew from the input alone, are the same bit for bit
+
+Nothing is written, and no more is held than a few write units or one place. A run may be at work
+meanwhile: what is done stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoise5d.begun import BegunRun, again, box_words
+from denoise5d.errors import InputError, PlanError, WrongOutputError
+from denoise5d.geometry import AXES, Block, Box, as_index
+from denoise5d.kernel import (
+    denoise_block,
+    reach,
+)
+from denoise5d.machine import this_machine
+from denoise5d.prepare import GIB, io_threads
+from denoise5d.store import checksum, convert_dtype
+
+T = TypeVar("T")
+R = TypeVar("R")
+Array: TypeAlias = NDArray[Any]
+
+Progress: TypeAlias = Callable[[float, float], None]
+"""Is told how much is done, and of how much."""
+
+CORNER, FACE, ANYWHERE, BLOCK = "block corners", "block faces", "anywhere", "whole blocks"
+"""Kinds of places: where most blocks meet, where two do, all others, and with approximate halo."""
+
+_AROUND = (1, 0, 2, 8, 8)
+"""A place reaches so many voxels to either side of its middle, TCZYX; it is in one channel."""
+
+_COPIES = 3
+"""Of a write unit, which zarr and the checksum make."""
+
+_UNITS_BYTES = GIB
+"""What all write units under way may take together, unless a single one takes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The write units that were checked.
+
+    Attributes
+    ----------
+    blocks, units : int
+        How many.
+    voxel_bytes : int
+        Bytes of their voxels, decoded.
+    """
+
+    blocks: int
+    units: int
+    voxel_bytes: int
+
+
+def check_units(run: BegunRun, progress: Progress) -> Units:
+    """Decode every write unit of every block that is done, and compare it with its checksum.
+
+    Parameters
+    ----------
+    run : BegunRun
+        The run.
+    progress : callable
+        Is told after each unit how many blocks are checked, and of how many.
+
+    Raises
+    ------
+    WrongOutputError
+        For the first unit that is not as the ledger says.
+    """
+    unit_bytes = prod(run.output.unit) * run.output.dtype.itemsize
+    room = max(1, _UNITS_BYTES // (_COPIES * unit_bytes))
+    at_once = min(io_threads(this_machine().cpus), room)
+    units = voxel_bytes = 0
+    with ThreadPoolExecutor(at_once) as pool:
+        for blocks, size in _ahead(pool, partial(_check_unit, run), _listed(run), at_once):
+            units, voxel_bytes = units + 1, voxel_bytes + size
+            progress(blocks, run.ledger.done_count)
+    return Units(run.ledger.done_count, units, voxel_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    block: int
+    box: Box
+    checksum: str
+    blocks: float  # that are checked once it is
+
+
+def _listed(run: BegunRun) -> Iterator[_Unit]:
+    """Yield the units of all blocks that are done, as the ledger is read."""
+    known = (r for r in run.ledger.records() if run.ledger.is_done(r.block))
+    for before, record in enumerate(known):
+        boxes = list(run.job.plan.grid[record.block].core.tiles(run.output.unit))
+        if len(boxes) != len(record.checksums):
+            raise WrongOutputError(
+                f"{run.ledger.path}: block {record.block} has {len(boxes)} write units, got "
+                f"{len(record.checksums)} checksums. {again(run, record.block)}"
+            )
+        for number, (box, expected) in enumerate(zip(boxes, record.checksums, strict=True), 1):
+            yield _Unit(record.block, box, expected, before + number / len(boxes))
+
+
+def _check_unit(run: BegunRun, unit: _Unit) -> tuple[float, int]:
+    """Check one unit; return the blocks checked with it, and its bytes."""
+    file = run.output.file(unit.box)
+    what = f"{file}, a write unit of block {unit.block} ({box_words(unit.box)})"
+    way_out = again(run, unit.block)
+    try:
+        stored = run.output.read(unit.box)
+    except InputError as error:
+        raise WrongOutputError(
+            f"{what}, cannot be decoded: {error.__cause__}. {way_out}"
+        ) from error
+    found = checksum(stored)
+    if found != unit.checksum:
+        missing = "" if file.exists() else ", since there is no such file"
+        raise WrongOutputError(
+            f"{what}, must have the checksum {unit.checksum} that the ledger says, got "
+            f"{found}{missing}. {way_out}"
+        )
+    return unit.blocks, stored.nbytes
+
+
+def _ahead(pool: Executor, do: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[R]:
+    """Yield what comes of each item, in order; only so many are under way at a time."""
+    waiting: deque[Any] = deque()
+    for item in items:
+        waiting.append(pool.submit(do, item))
+        if len(waiting) > at_once:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A box that is computed anew.
+
+    Attributes
+    ----------
+    kind : str
+        `CORNER`, `FACE`, `ANYWHERE` or `BLOCK`.
+    box : Box
+        What is computed.
+    padded : Box
+        What is read for it.
+    parts : tuple of Box
+        What is compared: the parts of `box` in blocks that are done.
+    """
+
+    kind: str
+    box: Box
+    padded: Box
+    parts: tuple[Box, ...]
+
+
+def choose_places(run: BegunRun, count: int, rng: np.random.Generator) -> list[Place]:
+    """Choose what to compute anew: half of it around block corners, a quarter around faces.
+
+    With an approximate halo the cuts show, and what can be compared is whole blocks.
+
+    Parameters
+    ----------
+    run : BegunRun
+        With at least one block done, unless `count` is 0.
+    count : int
+        How many at most: none is chosen twice.
+    rng : numpy.random.Generator
+        Chooses.
+    """
+    grid, ledger = run.job.plan.grid, run.ledger
+    done = np.fromiter(ledger.done(), np.int64, ledger.done_count)
+    if not done.size:
+        return []
+    if not run.job.plan.exact_halo:
+        chosen = rng.choice(done, min(count, done.size), replace=False)
+        return [_whole_block(run, grid[int(index)]) for index in chosen]
+    kinds = [CORNER if 2 * k < count else FACE if 4 * k < 3 * count else ANYWHERE
+             for k in range(count)]  # fmt: skip
+    blocks = (grid[int(index)] for index in rng.choice(done, count))
+    places = [_place(run, block, kind, rng) for block, kind in zip(blocks, kinds, strict=True)]
+    return list(dict.fromkeys(places))  # there may be few corners
+
+
+def _place(run: BegunRun, block: Block, kind: str, rng: np.random.Generator) -> Place:
+    """Choose a place of a kind, in a block and in what it meets there."""
+    grid, core = run.job.plan.grid, block.core
+    ends = zip(core.start, core.stop, grid.image_shape, strict=True)
+    faces = [[p for p in (a, b) if 0 < p < n] for a, b, n in ends]
+    faces[1] = []  # channels know nothing of each other
+    seams = [axis for axis, found in enumerate(faces) if found]
+    if kind == FACE and seams:
+        seams = [int(rng.choice(seams))]
+    middle = rng.integers(core.start, core.stop).tolist()
+    for axis in seams if kind != ANYWHERE else ():
+        middle[axis] = int(rng.choice(faces[axis]))
+    stop = as_index([m + (a or 1) for m, a in zip(middle, _AROUND, strict=True)])
+    start = as_index([max(0, m - a) for m, a in zip(middle, _AROUND, strict=True)])
+    box = Box(start, as_index([min(s, n) for s, n in zip(stop, grid.image_shape, strict=True)]))
+    parts = [p for p in box.tiles(grid.block_shape) if run.ledger.is_done(grid.index_of(p.start))]
+    padded = box.grown(reach(run.job.parameters), grid.image_shape)
+    return Place(kind if seams else ANYWHERE, box, padded, tuple(parts))
+
+
+def _whole_block(run: BegunRun, block: Block) -> Place:
+    return Place(BLOCK, block.core, block.padded, tuple(block.core.tiles(run.output.unit)))
+
+
+def check_places(run: BegunRun, places: list[Place], progress: Progress) -> int:
+    """Compute places from the input alone and compare them with the output, bit for bit.
+
+    Returns
+    -------
+    int
+        Voxels that were compared.
+
+    Raises
+    ------
+    WrongOutputError
+        For the first voxel that differs.
+    InputError
+        If the input is damaged.
+    PlanError
+        If a whole block, of an approximate halo, does not fit this machine.
+    """
+    needed, machine = run.job.plan.bytes_per_worker, this_machine()
+    if needed > machine.memory_bytes and any(place.kind == BLOCK for place in places):
+        raise PlanError(
+            f"with an approximate halo whole blocks are computed anew, which takes up to "
+            f"{needed / GIB:.2f} GiB, and this machine has {machine.memory_bytes / GIB:.2f} GiB: "
+            f"verify on a node of the cluster, or with --places 0 (checksums only)"
+        )
+    for number, place in enumerate(places, 1):
+        _check_place(run, place, machine.cpus)
+        progress(number, len(places))
+    return sum(part.voxels for place in places for part in place.parts)
+
+
+def _check_place(run: BegunRun, place: Place, threads: int) -> None:
+    values = denoise_block(
+        run.image.read(place.padded),
+        padded_origin=place.padded.start,
+        core=place.box,
+        image_shape=run.job.plan.grid.image_shape,
+        noise=run.noise,
+        parameters=run.job.parameters,
+        threads=threads,
+    )
+    for part in place.parts:
+        computed = values[part.relative_to(place.box.start).slices]
+        expected = convert_dtype(computed, run.output.dtype)
+        _compare(run, part, expected, run.output.read(part))
+
+
+def _compare(run: BegunRun, part: Box, expected: Array, found: Array) -> None:
+    """Raise what tells of the first voxel that differs, if there is one."""
+    differing = np.argwhere(_bits(expected) != _bits(found))
+    if not len(differing):
+        return
+    first = tuple(int(i) for i in differing[0])
+    voxel = as_index([a + i for a, i in zip(part.start, first, strict=True)])
+    block = run.job.plan.grid.index_of(voxel)
+    raise WrongOutputError(
+        f"{run.output.file(Box(voxel, voxel))}: voxel {AXES} {voxel} of block {block} must be "
+        f"{expected[first]}, computed anew from the input, got {found[first]}; {len(differing)} of "
+        f"{part.voxels} voxels differ in this place ({box_words(part)}). If its checksum is right, "
+        f"the input has changed since the run, or a processor was at fault. Put back the input as "
+        f"it was, or if it is: {again(run, block)}"
+    )
+
+
+def _bits(values: Array) -> Array:
+    """Return the values as integers: every bit counts, and NaN equals itself."""
+    return values.view(f"u{values.dtype.itemsize}")
