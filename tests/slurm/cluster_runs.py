@@ -22,7 +22,7 @@ QUICK = {"_LOOK_SECONDS": 0.3, "_PAUSE_SECONDS": 0.2}
 PACE = 0.1
 
 _PROGRAM = """
-import json, os, sys, time
+import json, os, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 from distributed import WorkerPlugin
@@ -42,6 +42,9 @@ class Pace(WorkerPlugin):
             if self.hold.with_name(f"hold-hog-{number}").exists():
                 kept = b'x' * (500 * 2**20)
                 time.sleep(100)
+            if self.hold.with_name(f"hold-beside-{number}").exists():
+                hog = "import time; kept = b'x' * (1200 * 2**20); time.sleep(100)"
+                subprocess.run([sys.executable, "-c", hog])
             while self.hold.with_name(f"{self.hold.name}-{number}").exists() or self.hold.exists():
                 time.sleep(0.02)
             return self.original(*arguments, core=core, **options)
@@ -115,9 +118,9 @@ class JobDriver(Driver):
         """Let kernels wait, all of them or that of one block, until `let_go`."""
         (self.project.folder / ("hold" if block is None else f"hold-{block}")).touch()
 
-    def hog(self, block: int) -> None:
-        """Let a block take 500 MiB more than it may, until `let_go`."""
-        (self.project.folder / f"hold-hog-{block}").touch()
+    def hog(self, block: int, *, beside: bool = False) -> None:
+        """Let a block, or a process beside it, take more memory than it may, until `let_go`."""
+        (self.project.folder / f"hold-{'beside' if beside else 'hog'}-{block}").touch()
 
     def let_go(self) -> None:
         for file in self.project.folder.glob("hold*"):

@@ -54,8 +54,9 @@ def test_the_plan_suffices_and_half_of_it_does_not(slurm: MiniSlurm, large: Proj
     _write(large, extra_directives=[f"--mem={half}M"])
     code, log = run(slurm, large, pace=0)
     assert code == 3, log
-    assert re.search(
-        rf"SLURM killed it for its memory on node\d.*blocks\.memory_factor.*asked for "
+    assert re.search(  # SLURM looks each second; dask, which learns of the limit, more often
+        rf"(SLURM killed it for its memory|it took more memory than it has and was killed).*"
+        rf"blocks\.memory_factor.*asked for "
         rf"--mem={half}M; planned were {plan.bytes_per_worker / GIB:.2f} GiB.*"
         rf"--mem={worker_gib(plan)}G",
         log,
@@ -63,15 +64,29 @@ def test_the_plan_suffices_and_half_of_it_does_not(slurm: MiniSlurm, large: Proj
     assert large.records() == []
 
     _write(large)
-    with job_driver(slurm, large, pace=0) as driver:
-        assert driver.finish() == 0, driver.log()
-        assert len(driver.recorded()) == 2
+    code, log = run(slurm, large, pace=0)
+    assert code == 0, log
     assert {record.attempts for record in large.records()} == {1}
     first, second = large.result()[0]
     np.testing.assert_array_equal(first, second)
     assert np.ptp(first) < 1e-3
     peak = max(record.peak_bytes for record in large.records())
     assert half * 2**20 < peak <= plan.bytes_per_worker
+
+
+def test_a_job_over_its_limit(slurm: MiniSlurm, tmp_path: Path) -> None:
+    """SLURM ends it: a process beside the worker, of which dask knows nothing, takes the memory."""
+    project = write(slow_image(Project(tmp_path)))
+    with job_driver(slurm, project, pace=0.05) as driver:
+        driver.hog(5, beside=True)
+        driver.wait_for(lambda: "block 5 failed, attempt 1 of 3" in driver.log())
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+        words = r"block 5 failed.* SLURM killed it for its memory on node\d.*blocks\.memory_factor"
+        assert re.search(words, driver.log())
+        assert len(driver.recorded()) <= 3
+    assert [r.attempts for r in project.records() if r.block == 5] == [2]
+    project.check()
 
 
 def test_a_block_over_the_limit_of_its_worker(slurm: MiniSlurm, tmp_path: Path) -> None:
