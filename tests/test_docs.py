@@ -66,7 +66,8 @@ def test_commands_and_their_options_exist(document: Path) -> None:
         else:
             assert name in cli.commands, words
             command = cli.commands[name]
-            context = click.Context(command, **cli.context_settings)  # click keeps the option it makes
+            # click keeps the option for help that it makes
+            context = click.Context(command, **cli.context_settings)
             assert command.get_help(context).startswith("Usage"), words
             known = command.params
         options = set(chain.from_iterable(option.opts for option in known)) | {"--help"}
