@@ -122,7 +122,7 @@ def test_cancelled_jobs_are_replaced_and_blame_nobody(slurm: MiniSlurm, slow: Pr
 
 
 def test_a_lost_node(slurm: MiniSlurm, slow: Project) -> None:
-    """Its job is queued again, and blames nobody."""
+    """Its job is replaced, not queued again, and blames nobody."""
     write(slow, blocks={"retries": 0}, extra_directives=["--exclusive"])
     with job_driver(slurm, slow) as driver:
         driver.wait_for_workers(2)
@@ -131,7 +131,7 @@ def test_a_lost_node(slurm: MiniSlurm, slow: Project) -> None:
         lost, other = (job for job in slurm.queue() if job.state == "RUNNING")
         slurm.kill_node(lost.node)
         slurm.declare_down(lost.node)
-        driver.wait_for(lambda: f"job {lost.id}: SLURM has taken it off its node" in driver.log())
+        driver.wait_for(lambda: f"done again: job {lost.id}: its node failed" in driver.log())
         driver.let_go()
         assert driver.finish() == 0, driver.log()
     workers = {record.worker for record in slow.records()}
