@@ -23,7 +23,7 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from denoise5d.batch import driver_directives, log_folder
 from denoise5d.cluster.keeper import Keeper, KeptWorkers, Pool
-from denoise5d.cluster.scheduler import named_mistakes, remote_settings, scheduler_options
+from denoise5d.cluster.scheduler import named_mistakes, quiet, remote_settings, scheduler_options
 from denoise5d.cluster.settings import credentials
 from denoise5d.cluster.workers import Death, Workers
 from denoise5d.errors import ClusterError
@@ -62,6 +62,7 @@ def allocation_workers(job: Job) -> Iterator[Workers]:
     logs.mkdir(parents=True, exist_ok=True)
     settings = remote_settings(config.cluster)
     with ExitStack() as stack:
+        stack.enter_context(quiet())
         stack.enter_context(dask.config.set(settings))
         private = stack.enter_context(credentials(run_folder(config.output.path), settings))
         options = scheduler_options(config.cluster, private.security)

@@ -287,11 +287,10 @@ class Keeper(Thread):
             self._pool.cluster.workers
         ):
             self.given_up = never
-        if waiting and now - self._told > _TELL_SECONDS:
+        reasons = sorted({*waiting.values()} - {"None"})  # none yet: it has just been submitted
+        if reasons and now - self._told > _TELL_SECONDS:
             self._told = now
-            log.info(
-                "%d worker jobs wait for SLURM: %s", len(waiting), ", ".join({*waiting.values()})
-            )
+            log.info("%d worker jobs wait for SLURM: %s", len(waiting), ", ".join(reasons))
 
 
 def _names(workers: Iterable[Any]) -> set[str]:
