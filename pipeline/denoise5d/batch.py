@@ -6,8 +6,8 @@ Three kinds of job have one form::
     set-up            modules, prologue
     one command       the driver (`denoise5d run`), or a worker (dask)
 
-Values of the YAML are quoted for whoever reads them: sbatch, or the shell. Only modules and
-prologue are shell text.
+Values of the YAML are quoted for whoever reads them: sbatch, or the shell. Only the prologue is
+shell text.
 """
 
 from __future__ import annotations
