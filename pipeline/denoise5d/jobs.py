@@ -77,10 +77,7 @@ def _record(line: bytes) -> JobRecord | None:
 
 def write_driver_facts(output: Path, host: str, page: int | None) -> None:
     """Tell `status` where a driver is, and the port of its web page, if it has one."""
-    path = run_folder(output) / _DRIVER
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(json.dumps({"host": host, "page": page}))
-    partial.replace(path)
+    _write_whole(run_folder(output) / _DRIVER, json.dumps({"host": host, "page": page}))
 
 
 def read_driver_facts(output: Path) -> tuple[str, int | None] | None:
@@ -94,10 +91,7 @@ def read_driver_facts(output: Path) -> tuple[str, int | None] | None:
 
 def ask_to_stop(output: Path, driver: str) -> None:
     """Ask a driver to stop, on whatever machine it is: it looks for this every few seconds."""
-    path = run_folder(output) / _STOP
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(driver)
-    partial.replace(path)
+    _write_whole(run_folder(output) / _STOP, driver)
 
 
 def asked_to_stop(output: Path, driver: str) -> bool:
@@ -106,3 +100,10 @@ def asked_to_stop(output: Path, driver: str) -> bool:
         return (run_folder(output) / _STOP).read_text() == driver
     except OSError:
         return False
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that others read at any moment."""
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(text)
+    partial.replace(path)

@@ -9,7 +9,10 @@ which is bound by those above it::
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -49,6 +52,16 @@ def available_cpus() -> int:
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quotas = [_cpu_limit(folder) for folder in _group_folders()]
     return min([cpus, *(quota for quota in quotas if quota)])
+
+
+def peak_bytes() -> int:
+    """Return the largest memory that this process has ever held, in bytes."""
+    with suppress(OSError):  # Linux: what `getrusage` tells began with the parent's peak
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _group_folders() -> Iterator[Path]:

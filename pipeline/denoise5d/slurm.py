@@ -259,8 +259,7 @@ def ending(job: str) -> Ending | None:
         If SLURM does not answer.
     """
     try:
-        shown = re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", "--oneliner", job))
-        facts = dict(reversed(shown))  # the first of a name: paths come last, and may hold anything
+        facts = _shown(job)
         state, reason = facts["JobState"], facts.get("Reason", "None")
         code, nodes = facts.get("ExitCode", "0:0"), facts.get("NodeList", "")
     except Silent as silent:
@@ -276,6 +275,12 @@ def ending(job: str) -> Ending | None:
     exit_code, _, number = code.partition(":")
     known = nodes if nodes not in ("(null)", "None assigned") else ""
     return Ending(state, reason, int(exit_code), int(number or 0), known)
+
+
+def _shown(job: str) -> dict[str, str]:
+    """Return what the controller tells of a job."""
+    fields = re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", "--oneliner", job))
+    return dict(reversed(fields))  # the first of a name: paths come last, and may hold anything
 
 
 def _accounted(job: str) -> str:
@@ -310,9 +315,8 @@ def job_end() -> float | None:
     if job is None or shutil.which("scontrol") is None:
         return None
     try:
-        found = re.search(r"EndTime=(\S+)", _ask("scontrol", "show", "job", "--oneliner", job))
-        return datetime.fromisoformat(found[1]).timestamp() if found else None
-    except (Silent, ValueError):  # "Unknown": no limit
+        return datetime.fromisoformat(_shown(job)["EndTime"]).timestamp()
+    except (Silent, KeyError, ValueError):  # "Unknown": no limit
         return None
 
 

@@ -8,11 +8,8 @@ but by what it returns.
 from __future__ import annotations
 
 import os
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +27,7 @@ from denoise5d.geometry import Block, BlockGrid, Box
 from denoise5d.kernel import denoise_block, team_size
 from denoise5d.layout import FLOAT32_BYTES
 from denoise5d.ledger import BlockRecord, StageSeconds
+from denoise5d.machine import peak_bytes
 from denoise5d.noise import NoiseModel
 from denoise5d.parameters import Parameters
 from denoise5d.slurm import job_end
@@ -344,13 +342,3 @@ def _each(do: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:
 def probe(threads: int) -> int:
     """Return how many threads the kernel gets in this process when it asks for `threads`."""
     return team_size(threads)
-
-
-def peak_bytes() -> int:
-    """Return the largest memory that this process has ever held, in bytes."""
-    with suppress(OSError):  # Linux: what `getrusage` tells began with the parent's peak
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -16,9 +16,8 @@ import zarr
 from distributed import Client
 
 from denoise5d.execute import Run
-from denoise5d.machine import this_machine
+from denoise5d.machine import peak_bytes, this_machine
 from denoise5d.prepare import open_input, prepare
-from denoise5d.task import peak_bytes
 from runs import PATIENCE_SECONDS, Project, driver, structured
 
 SHAPE = (1, 16, 1, 2048, 2048)
@@ -61,7 +60,7 @@ KERNEL_ALONE = """
 import json, sys
 import numpy as np
 from denoise5d import denoise
-from denoise5d.task import peak_bytes
+from denoise5d.machine import peak_bytes
 
 shape, options = json.loads(sys.argv[1])
 tile = np.random.default_rng(0).poisson(40, (1, 1, 64, 64)).astype(np.uint16)

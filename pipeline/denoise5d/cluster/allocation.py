@@ -18,14 +18,21 @@ from time import sleep as blocking_sleep
 from typing import Any
 
 import dask
-from distributed import Client, Scheduler
+from distributed import Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from denoise5d.batch import driver_directives, log_folder
-from denoise5d.cluster.keeper import Keeper, KeptWorkers, Pool
-from denoise5d.cluster.scheduler import named_mistakes, quiet, remote_settings, scheduler_options
+from denoise5d.cluster.keeper import Pool, kept_workers
+from denoise5d.cluster.scheduler import (
+    DEATH_TIMEOUT,
+    named_mistakes,
+    quiet,
+    remote_settings,
+    scheduler_options,
+    worker_arguments,
+)
 from denoise5d.cluster.settings import credentials
-from denoise5d.cluster.workers import Death, Workers
+from denoise5d.cluster.workers import SEARCHED_LINES, Death, Workers, quoted_end
 from denoise5d.errors import ClusterError
 from denoise5d.ledger import run_folder
 from denoise5d.prepare import GIB, Job
@@ -35,8 +42,6 @@ from denoise5d.task import BLOCKS_IN_A_WORKER
 _END_SECONDS = 10
 _DEATH_SECONDS = 2
 _POLL_SECONDS = 0.1
-_LOG_LINES = 5
-_SEARCHED_LINES = 100
 
 _MEMORY = re.compile(r"memory budget|memory limit|oom[-_ ]kill|out of memory|by signal 9", re.I)
 _NODE = re.compile(r"node failure|node_fail|not responding|communication connection failure", re.I)
@@ -83,31 +88,18 @@ def allocation_workers(job: Job) -> Iterator[Workers]:
                     silence_logs="CRITICAL",
                 )
             )
-        client = stack.enter_context(Client(cluster, set_as_default=False))
-        keeper = Keeper(_StepPool(cluster, _planned(job)), plan.budget.workers)
-        keeper.start()
-        stack.callback(keeper.stop)
-        yield KeptWorkers(client, plan.budget.threads, keeper)
+        pool = _StepPool(cluster, _planned(job))
+        yield stack.enter_context(kept_workers(pool, plan.budget))
 
 
 def _command(job: Job) -> list[str]:
     """Return the command of a worker, but for the address and its name."""
-    batch, plan = job.config.cluster.batch, job.plan
-    assert batch is not None
-    command = [
-        sys.executable, "-m", "distributed.cli.dask_worker",
+    return [
+        sys.executable, "-m", "distributed.cli.dask_worker", "--nanny",
         "--nthreads", str(BLOCKS_IN_A_WORKER),
-        "--memory-limit", str(plan.bytes_per_worker),
-        "--nanny", "--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--death-timeout", "60",
+        "--death-timeout", str(DEATH_TIMEOUT),
+        *worker_arguments(job.config.cluster, job.plan),
     ]  # fmt: skip
-    if batch.worker_ports is not None:
-        ports = f"{batch.worker_ports[0]}:{batch.worker_ports[1]}"
-        command += ["--worker-port", ports, "--nanny-port", ports]
-    if batch.interface is not None:
-        command += ["--interface", batch.interface]
-    if batch.local_folder is not None:
-        command += ["--local-directory", batch.local_folder]
-    return command
 
 
 class _Step(ProcessInterface):  # type: ignore[misc]
@@ -172,7 +164,7 @@ class _Step(ProcessInterface):  # type: ignore[misc]
 
     def unknown_death(self, *, quote: bool = False) -> Death:
         """Return the death of a worker whose log does not tell why."""
-        told = "".join(f"\n    | {line}" for line in self.lines()[-_LOG_LINES:]) if quote else ""
+        told = quoted_end(self.lines()) if quote else ""
         return Death(f"it died on {self.node}; {self.log} may tell why{told}")
 
 
@@ -245,7 +237,7 @@ class _StepPool(Pool):
         return noted.death
 
     def _cause(self, step: _Step, since_line: int = 0) -> Death | None:
-        lines = "\n".join(step.lines()[since_line:][-_SEARCHED_LINES:])
+        lines = "\n".join(step.lines()[since_line:][-SEARCHED_LINES:])
         if _NODE.search(lines):
             return Death(f"the node {step.node} failed", innocent=True)
         if _MEMORY.search(lines):

@@ -15,13 +15,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed import Client
 
 from denoise5d.batch import JOB_NAME, log_folder, python, setup_lines, worker_directives, worker_gib
-from denoise5d.cluster.keeper import Keeper, KeptWorkers, Pool
-from denoise5d.cluster.scheduler import named_mistakes, quiet, remote_settings, scheduler_options
+from denoise5d.cluster.keeper import Pool, kept_workers
+from denoise5d.cluster.scheduler import (
+    DEATH_TIMEOUT,
+    named_mistakes,
+    quiet,
+    remote_settings,
+    scheduler_options,
+    worker_arguments,
+)
 from denoise5d.cluster.settings import credentials
-from denoise5d.cluster.workers import Death, Workers
+from denoise5d.cluster.workers import SEARCHED_LINES, Death, Workers, quoted_end
 from denoise5d.config import Config
 from denoise5d.errors import ClusterError
 from denoise5d.jobs import record_job
@@ -49,8 +55,6 @@ if TYPE_CHECKING:
 _DEATH_SECONDS = 5
 """So long SLURM may need to say why a worker that is missed has died."""
 
-_LOG_LINES = 5
-_SEARCHED_LINES = 100
 _LEFT = "Reason: its job ends"
 
 _MEMORY = (r"memory budget|killed by signal 9", "it took more memory than it has and was killed")
@@ -112,11 +116,7 @@ def slurm_workers(job: Job) -> Iterator[Workers]:
                     **job_options(config, plan, private.settings_file),
                 )
             )
-        client = stack.enter_context(Client(cluster, set_as_default=False))
-        keeper = Keeper(_Jobs(cluster, config, plan), plan.budget.workers)
-        keeper.start()
-        stack.callback(keeper.stop)
-        yield KeptWorkers(client, plan.budget.threads, keeper)
+        yield stack.enter_context(kept_workers(_Jobs(cluster, config, plan), plan.budget))
 
 
 def worker_script(config: Config, plan: Plan) -> str:
@@ -132,17 +132,6 @@ def job_options(config: Config, plan: Plan, settings: Path) -> dict[str, Any]:
     """Return what dask-jobqueue is told of a job: everything, so that no file adds to it."""
     batch = config.cluster.batch
     assert batch is not None
-    ports = batch.worker_ports
-    # Without an address the web server, even one without pages, is there for the whole network.
-    arguments = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    arguments += ["--memory-limit", str(plan.bytes_per_worker)]
-    # A worker without denoise5d would connect, fail, and hang; so it ends before.
-    arguments += ["--preload-nanny", "denoise5d"]
-    if ports is not None:
-        both = f"{ports[0]}:{ports[1]}"
-        arguments += ["--worker-port", both, "--nanny-port", both]
-    if batch.interface is not None:
-        arguments += ["--interface", shlex.quote(batch.interface)]
     return {
         "config_name": JOB_NAME,
         "job_name": f"{JOB_NAME}-worker",
@@ -159,9 +148,8 @@ def job_options(config: Config, plan: Plan, settings: Path) -> dict[str, Any]:
         ],
         "python": python(batch),
         "worker_command": "distributed.cli.dask_worker",
-        "worker_extra_args": arguments,
-        "death_timeout": 60,
-        "local_directory": shlex.quote(batch.local_folder) if batch.local_folder else None,
+        "worker_extra_args": [shlex.quote(word) for word in worker_arguments(config.cluster, plan)],
+        "death_timeout": DEATH_TIMEOUT,
         "shebang": "#!/bin/bash",
     }
 
@@ -240,7 +228,7 @@ class _Jobs(Pool):
             words += f"; {_BEFORE_PYTHON}"
         if cause is _MEMORY:
             words += f"; a higher blocks.memory_factor gives each block more{self._asked()}"
-        return Death(f"job {number}: {words}{_quoted(lines[-_LOG_LINES:])}")
+        return Death(f"job {number}: {words}{quoted_end(lines)}")
 
     def _asked(self) -> str:
         asked = next((o for o in self._directives() if o.startswith("--mem")), "no memory")
@@ -257,12 +245,8 @@ class _Jobs(Pool):
         path = log_folder(self._config) / f"worker-{number}.log"
         with suppress(OSError):
             lines = path.read_text(errors="replace").splitlines()
-            return [line.strip() for line in lines if line.strip()][-_SEARCHED_LINES:]
+            return [line.strip() for line in lines if line.strip()][-SEARCHED_LINES:]
         return []
-
-
-def _quoted(lines: list[str]) -> str:
-    return "".join(f"\n    | {line}" for line in lines)
 
 
 def _plain(security: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from threading import Event, Thread
@@ -23,6 +24,7 @@ from distributed.deploy.spec import SpecCluster
 
 from denoise5d.cluster.workers import Death, Workers
 from denoise5d.errors import ClusterError
+from denoise5d.plan import Budget
 from denoise5d.slurm import Silent
 from denoise5d.worker import Arrival
 
@@ -337,3 +339,15 @@ class KeptWorkers(Workers):
     def death(self, name: str) -> Death:
         """Say why a worker died."""
         return self._keeper.death(name)
+
+
+@contextmanager
+def kept_workers(pool: Pool, budget: Budget) -> Iterator[KeptWorkers]:
+    """Connect to the cluster of a pool, and look after its workers until the end."""
+    with Client(pool.cluster, set_as_default=False) as client:
+        keeper = Keeper(pool, budget.workers)
+        keeper.start()
+        try:
+            yield KeptWorkers(client, budget.threads, keeper)
+        finally:
+            keeper.stop()

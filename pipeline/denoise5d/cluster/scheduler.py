@@ -14,6 +14,10 @@ from distributed.utils import get_ip_interface, silence_logging_cmgr
 from denoise5d.cluster.settings import NO_PAGES, SCHEDULER
 from denoise5d.config import ClusterConfig
 from denoise5d.errors import ClusterError
+from denoise5d.plan import Plan
+
+DEATH_TIMEOUT = 60
+"""Seconds without a driver after which a worker ends."""
 
 
 def remote_settings(cluster: ClusterConfig) -> dict[str, Any]:
@@ -45,6 +49,25 @@ def scheduler_options(cluster: ClusterConfig, security: Security) -> dict[str, A
     if cluster.batch.interface is not None:
         options["interface"] = cluster.batch.interface
     return options
+
+
+def worker_arguments(cluster: ClusterConfig, plan: Plan) -> list[str]:
+    """Return what dask's command for a worker is told on other machines, not quoted."""
+    batch = cluster.batch
+    assert batch is not None
+    # Without an address the web server, even one without pages, is there for the whole network.
+    arguments = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    arguments += ["--memory-limit", str(plan.bytes_per_worker)]
+    # A worker without denoise5d would connect, fail, and hang; so it ends before.
+    arguments += ["--preload-nanny", "denoise5d"]
+    if batch.worker_ports is not None:
+        ports = f"{batch.worker_ports[0]}:{batch.worker_ports[1]}"
+        arguments += ["--worker-port", ports, "--nanny-port", ports]
+    if batch.interface is not None:
+        arguments += ["--interface", batch.interface]
+    if batch.local_folder is not None:
+        arguments += ["--local-directory", batch.local_folder]
+    return arguments
 
 
 @contextmanager

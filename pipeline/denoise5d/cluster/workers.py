@@ -13,6 +13,16 @@ from denoise5d.worker import Arrival
 
 log = logging.getLogger(__name__)
 
+SEARCHED_LINES = 100
+"""So many lines at the end of a worker's log may tell why it died."""
+
+_QUOTED_LINES = 5
+
+
+def quoted_end(lines: list[str]) -> str:
+    """Return the last lines of a worker's log as a message shows them."""
+    return "".join(f"\n    | {line}" for line in lines[-_QUOTED_LINES:])
+
 
 @dataclass(frozen=True, slots=True)
 class Death:
