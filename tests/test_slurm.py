@@ -13,7 +13,8 @@ from denoise5d import slurm
 from denoise5d.config.models import SECTIONS
 from denoise5d.errors import ClusterError
 from denoise5d.machine import Machine
-from denoise5d.slurm import Ending, QueuedJob, Silent
+from denoise5d.slurm import Silent
+from denoise5d.slurm_words import NEVER, Ending, QueuedJob, never_starts, refusal_words
 from fake_slurm import FakeSlurm
 
 UNKNOWN = "slurm_load_jobs error: Invalid job id specified"
@@ -236,15 +237,15 @@ def pending(reason: str, state: str = "PENDING") -> QueuedJob:
     return QueuedJob("7", "denoise5d-worker", state, reason, "")
 
 
-@pytest.mark.parametrize(("reason", "key"), slurm._NEVER.items())
+@pytest.mark.parametrize(("reason", "key"), NEVER.items())
 def test_a_reason_for_which_a_job_never_starts(reason: str, key: str) -> None:
     for written in (reason, f"({reason})", reason.replace("_", " ")):
-        words = slurm.never_starts(pending(written))
+        words = never_starts(pending(written))
         assert words is not None
         assert written in words
         assert keys_named(words) == ({f"cluster.{key}"} if key else set())
         assert key or "`scontrol release 7`" in words
-    assert slurm.never_starts(pending(reason, "RUNNING")) is None
+    assert never_starts(pending(reason, "RUNNING")) is None
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_a_reason_for_which_a_job_never_starts(reason: str, key: str) -> None:
     ],
 )  # fmt: skip
 def test_a_reason_that_passes(reason: str) -> None:
-    assert slurm.never_starts(pending(reason)) is None
+    assert never_starts(pending(reason)) is None
 
 
 @pytest.mark.parametrize(
@@ -294,13 +295,13 @@ def test_a_refusal_names_its_key(fake: FakeSlurm, text: str, key: str) -> None:
 
 def test_an_option_that_sbatch_does_not_know() -> None:
     text = "sbatch: unrecognized option '--foo'\nTry \"sbatch --help\" for more information\n"
-    words = slurm.refusal_words(text)
+    words = refusal_words(text)
     assert "'--foo'" in words
     assert keys_named(words) == {"cluster.extra_directives"}
 
 
 def test_the_last_of_several_errors_is_told() -> None:
-    words = slurm.refusal_words(
+    words = refusal_words(
         "sbatch: error: lua: hello\nsbatch: error: Batch job submission failed: Unspecified error\n"
     )
     assert "(sbatch: error: Batch job submission failed: Unspecified error)" in words
@@ -389,5 +390,5 @@ def test_a_path_is_no_state(fake: FakeSlurm) -> None:
 
 def test_a_limit_that_may_be_one_of_three() -> None:
     text = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
-    named = keys_named(slurm.refusal_words(f"sbatch: error: Batch job submission failed: {text}"))
+    named = keys_named(refusal_words(f"sbatch: error: Batch job submission failed: {text}"))
     assert named == {"cluster.jobs", "cluster.walltime", "cluster.qos"}

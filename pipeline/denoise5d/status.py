@@ -14,7 +14,8 @@ from denoise5d.geometry import BlockGrid, as_index
 from denoise5d.jobs import read_driver_facts, recorded_jobs
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, run_folder
 from denoise5d.lock import Owner, is_dead, read_owner
-from denoise5d.slurm import QueuedJob, Silent, queue
+from denoise5d.slurm import Silent, queue
+from denoise5d.slurm_words import QueuedJob
 
 _RECENT = 64
 """The rate is that of so many blocks, the last ones."""

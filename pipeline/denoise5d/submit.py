@@ -23,9 +23,10 @@ from denoise5d.jobs import JobRecord, ask_to_stop, record_job, recorded_jobs
 from denoise5d.ledger import Ledger, run_folder
 from denoise5d.lock import Owner, is_dead, read_owner
 from denoise5d.prepare import ledger_path, lock_path
-from denoise5d.slurm import QueuedJob, Silent, ending, is_here, job_end, queue
+from denoise5d.slurm import Silent, ending, is_here, job_end, queue
 from denoise5d.slurm import cancel as cancel_jobs
 from denoise5d.slurm import submit as submit_job
+from denoise5d.slurm_words import QueuedJob
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import click
 from denoise5d.cli.console import duration, number, say, show_table, size, voxels
 from denoise5d.cli.plan import yaml_argument
 from denoise5d.config import load_config
-from denoise5d.slurm import QueuedJob
+from denoise5d.slurm_words import QueuedJob
 from denoise5d.status import Status, read_status
 
 
