@@ -52,7 +52,8 @@ def test_run_folder_lies_beside_the_output():
 
 
 def test_records_survive_reopening(path):
-    records = [record(3), record(0, job=None, attempts=3), record(7, checksums=())]
+    failed = ("a worker died", "no <input> \u00b5")
+    records = [record(3), record(0, job=None, attempts=3, failures=failed), record(7, checksums=())]
     ledger = Ledger.create(path, HEADER)
     ledger.append(records[:2])
     ledger.append(records[2:])
@@ -64,6 +65,14 @@ def test_records_survive_reopening(path):
         assert list(opened.remaining()) == sorted(set(range(20)) - {0, 3, 7})
         assert list(opened.done()) == [0, 3, 7]
         assert opened.header.items() >= HEADER.items()
+
+
+def test_a_ledger_from_before_failures_were_noted_is_read(path):
+    written(path)
+    lines = path.read_text()
+    assert ',"failures":[]' in lines
+    path.write_text(lines.replace(',"failures":[]', ""))
+    assert [entry.failures for entry in Ledger.open(path).records()] == [(), (), ()]
 
 
 def test_every_line_is_json_and_the_first_is_the_header(path):

@@ -49,6 +49,9 @@ _HOPELESS = 3
 _RECENT = 64
 """So many blocks, the last ones, tell how long one takes."""
 
+_REASONS, _REASON_LENGTH = 4, 300
+"""So many reasons of failed attempts, the last ones, so long each, go into a block's record."""
+
 _AHEAD = 8
 """So many times the blocks that all workers have are handed out, if there are as many."""
 
@@ -120,6 +123,12 @@ class _Attempt:
     block: int
     number: int = 1
     suspect: bool = False
+    failures: tuple[str, ...] = ()
+
+    def after(self, reason: str, *, counts: bool = True) -> _Attempt:
+        """Return the next attempt, which remembers why this one failed."""
+        failures = (*self.failures, _shortened(reason))[-_REASONS:]
+        return replace(self, number=self.number + counts, failures=failures)
 
 
 class Dispatch:
@@ -208,7 +217,7 @@ class Dispatch:
             attempt = self._handed_out.pop(future)
             heard = self._heard.pop(attempt.block, None)
             if isinstance(heard, BlockRecord):
-                records.append(heard)
+                records.append(replace(heard, failures=attempt.failures))
                 self._seconds.append(heard.seconds.busy)
                 self._workers.worked(heard.worker)
             elif heard is not None:
@@ -278,7 +287,7 @@ class Dispatch:
         most = 1 + self._run.job.config.blocks.retries
         if innocent:
             log.warning("block %d is done again: %s", attempt.block, reason)
-            self._again.append(attempt)
+            self._again.append(attempt.after(reason, counts=False))
             return
         log.warning(
             "block %d failed, attempt %d of %d: %s", attempt.block, attempt.number, most, reason
@@ -286,9 +295,9 @@ class Dispatch:
         if attempt.number >= most:
             self._run.failures.append(Failure(attempt.block, reason))
         elif suspect:
-            self._suspects.append(_Attempt(attempt.block, attempt.number + 1, suspect=True))
+            self._suspects.append(replace(attempt.after(reason), suspect=True))
         else:
-            self._again.append(replace(attempt, number=attempt.number + 1))
+            self._again.append(attempt.after(reason))
 
     def _failure(self, future: Future) -> tuple[str, bool, bool]:
         """Return why a block failed; whether with its worker; whether that was nobody's fault."""
@@ -310,6 +319,11 @@ class Dispatch:
         """Let the workers return all blocks undone but those in the kernel, or past it."""
         with suppress(Exception, CancelledError):  # the run may end before all have answered
             self._client.register_plugin(Stopped(), name=PLUGIN)
+
+
+def _shortened(reason: str) -> str:
+    """Return a reason that is no longer than a line of the ledger bears."""
+    return reason if len(reason) <= _REASON_LENGTH else reason[: _REASON_LENGTH - 3] + "..."
 
 
 def _known_seconds(run: Run) -> Iterator[float]:

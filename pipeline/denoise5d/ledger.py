@@ -81,6 +81,9 @@ class BlockRecord:
         One for the decoded bytes of each write unit of the core, in C order.
     attempts : int
         Attempts it took, at least 1.
+    failures : tuple of str
+        Why it did not succeed before, in this run of the driver: the last reasons, shortened. Also
+        those that blamed nobody, such as a preempted job, which do not count as attempts.
     """
 
     block: int
@@ -91,6 +94,7 @@ class BlockRecord:
     peak_bytes: int
     checksums: tuple[str, ...]
     attempts: int
+    failures: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -319,6 +323,7 @@ def record_of(values: Mapping[str, Any], blocks: int) -> BlockRecord:
     nested = {
         "seconds": StageSeconds(**values["seconds"]),
         "checksums": tuple(values["checksums"]),
+        "failures": tuple(values.get("failures", ())),  # older ledgers have none
     }
     return BlockRecord(**{**values, **nested})
 

@@ -78,8 +78,9 @@ def test_killed_driver_then_killed_worker(slow: Project) -> None:
         assert again.finish() == 0, again.log()
     assert slow.lines()[: len(committed)] == committed
     slow.check()
-    again_done = [record.attempts for record in slow.records() if record.attempts > 1]
-    assert again_done in ([2], [2, 2]), "the worker had two blocks at most"
+    again_done = [record for record in slow.records() if record.attempts > 1]
+    assert [r.attempts for r in again_done] in ([2], [2, 2]), "the worker had two blocks at most"
+    assert all("worker died" in reason for r in again_done for (reason,) in [r.failures])
     assert "worker died" in again.log()
 
     assert run(slow)[0] == 0, "a finished run has nothing to do"
