@@ -1,6 +1,7 @@
 # The two commands of the README, with all of their set-up:
 #   make demo    a small embryo, denoised, with a picture
 #   make test    every check and test
+# and make docs   the documentation as a site, in build/docs
 # The environment is built in .venv and kept until a source file changes.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -12,7 +13,7 @@ CXX_FILES := $(shell find cpp tests/cpp -name '*.cpp' -o -name '*.hpp')
 
 BENCHMARKS := $(wildcard $(patsubst %,tests/benchmarks/%.py,quality speed memory scaling stages pipeline))
 
-.PHONY: demo test lint test-cpp test-python benchmarks clean
+.PHONY: demo test lint test-cpp test-python docs benchmarks clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -37,6 +38,11 @@ test-cpp: .venv/installed
 test-python: .venv/installed
 	$(BIN)/pytest
 
+# As tests/test_site.py builds it.
+docs: .venv/installed
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going docs build/docs
+	@echo "open build/docs/index.html"
+
 # Takes up to an hour, and installs packages for non-commercial use (see the extra in pyproject.toml).
 benchmarks: .venv/installed
 	$(BIN)/python -m pip install --quiet '.[bench]'
@@ -46,7 +52,7 @@ benchmarks: .venv/installed
 .venv/installed: $(SOURCES) | machine
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet '.[report,test]'
+	$(BIN)/python -m pip install --quiet '.[docs,report,test]'
 	touch $@
 
 # Names what the machine lacks, with the command that installs it.
