@@ -9,6 +9,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,26 @@ from zarr.codecs import BloscCodec
 
 from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import AXES, Box, Index, as_index
+from denoise5d.levels import PyramidLevel, make_levels
 from denoise5d.plan import Layout
 from denoise5d.store import (
     Description,
     Output,
     checksum,
+    complete_channels,
     convert_dtype,
+    create_level,
     create_output,
+    describe_channels,
+    describe_levels,
     free_bytes,
+    has_windows,
+    is_complete,
     limit_threads,
+    listed_datasets,
     open_image,
     open_output,
+    read_provenance,
     staged,
     standard_unit,
 )
@@ -879,3 +889,94 @@ def test_threads_can_be_limited() -> None:
         limit_threads(3)
         assert zarr.config.get("threading.max_workers") == 3
         assert zarr.config.get("async.concurrency") == 3
+
+
+# ---- levels of a pyramid
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> tuple[Path, Description, tuple[PyramidLevel, ...]]:
+    """An output of 300 x 1000 pixels with two levels to come."""
+    shape = (1, 2, 1, 300, 1000)
+    image = Description(
+        name="flat",
+        shape=shape,
+        dtype=np.dtype("uint16"),
+        scales=(1.0, 1.0, 2.0, 0.5, 0.25),
+        units=(None, None, "micrometer", "micrometer", "micrometer"),
+        translations=(0.0, 0.0, 0.0, 10.0, 20.0),
+    )
+    layout = Layout((1, 1, 1, 128, 128), (1, 1, 1, 256, 256))
+    path = tmp_path / "flat.zarr"
+    create_output(path, image, layout=layout, dtype=image.dtype, provenance={"run": 1})
+    return path, image, make_levels(shape, image.scales, layout=layout, core_voxels=2**20)
+
+
+def test_levels_are_named_once_they_are_described(
+    flat: tuple[Path, Description, tuple[PyramidLevel, ...]],
+) -> None:
+    path, image, levels = flat
+    for level in levels:
+        create_level(path, level, image.dtype)
+        output = open_output(path, level.number)
+        assert (output.shape, output.dtype, output.unit) == (
+            level.shape,
+            image.dtype,
+            level.layout.write_unit,
+        )
+        box = next(iter(level.grid)).core
+        for unit in box.tiles(output.unit):
+            output.write_unit(unit, np.full(unit.shape, level.number, "uint16"))
+        output.sync(box)
+        assert (output.read(box) == level.number).all()
+    assert listed_datasets(path) == ["0"]
+
+    describe_levels(path, image, levels)
+    assert listed_datasets(path) == ["0", "1", "2"]
+    yaozarrs.validate_zarr_store(path)
+    assert read_provenance(path) == {"run": 1}
+    for level in levels:
+        info = open_image(path, dataset=str(level.number)).info
+        assert (info.shape, info.axes, info.units) == (level.shape, "TCZYX", image.units)
+        assert info.scales == level.scales(image.scales)
+        assert info.translations == level.translations(image.scales, image.translations)
+    assert open_image(path).info.shape == image.shape, "the finest level is the image"
+    assert open_image(path).info.translations == image.translations
+
+    before = (path / "zarr.json").stat()
+    describe_levels(path, image, levels)
+    assert (path / "zarr.json").stat() == before, "what is so already is not written"
+    describe_levels(path, image, ())
+    assert listed_datasets(path) == ["0"]
+    assert "type" not in zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]
+
+
+def test_a_level_made_anew_is_empty(
+    flat: tuple[Path, Description, tuple[PyramidLevel, ...]],
+) -> None:
+    path, image, (level, _) = flat
+    box = next(iter(level.grid[0].core.tiles(level.layout.write_unit)))
+    for _ in range(2):
+        create_level(path, level, image.dtype)
+        output = open_output(path, 1)
+        assert not output.read(box).any()
+        output.write_unit(box, np.ones(box.shape, "uint16"))
+
+
+def test_channels_are_described(flat: tuple[Path, Description, tuple[PyramidLevel, ...]]) -> None:
+    path, image, _ = flat
+    assert open_image(path).info.channels is None
+    own = {"label": "nuclei", "color": "ff0000", "window": {"start": 7.0}}
+    image = replace(image, channels={"channels": [own]})
+    assert not has_windows(image)
+    windows = [{"min": n, "max": n + 100.0, "start": n + 1, "end": n + 90} for n in (0.0, 5.0)]
+    describe_channels(path, complete_channels(image, windows))
+    first, second = open_image(path).info.channels["channels"]
+    assert first == own | {"active": True, "window": windows[0] | {"start": 7.0}}
+    assert second["label"] == "channel 1"
+    assert second["color"] not in ("ff0000", "FFFFFF")
+    assert second["window"] == windows[1]
+    assert listed_datasets(path) == ["0"]
+    assert is_complete(open_image(path).info.channels, 2, image.dtype)
+    yaozarrs.validate_zarr_store(path)
+    assert has_windows(replace(image, channels=complete_channels(image)))

@@ -21,7 +21,14 @@ import numpy as np
 
 from denoise5d.geometry import Box, Index, as_index
 from denoise5d.plan import Layout
-from denoise5d.store import Description, build_output, open_output, staged
+from denoise5d.store import (
+    Description,
+    build_output,
+    complete_channels,
+    describe_channels,
+    open_output,
+    staged,
+)
 from denoise5d.tiff import Stack, open_stack
 
 SLAB_BYTES = 2**27
@@ -88,7 +95,7 @@ def convert(
             build_output(folder, image, layout=layout, dtype=image.dtype, provenance=provenance)
             ranges = _copy(stack, folder, progress)
             image = replace(image, channels=_with_contrast(image, ranges))
-            open_output(folder).describe(image)
+            describe_channels(folder, complete_channels(image))
     return image
 
 

@@ -21,7 +21,9 @@ _CHUNK_VOXELS = 2**20  # an automatic chunk holds this to just below twice as mu
 _SMALLEST_CHUNK_VOXELS = 2**15
 _SMALLEST_CHUNK_LENGTH = 32
 _MOST_FILES = 4096  # automatic shards grow until the output is no more than this
-_TIME, _SPATIAL = (0,), (4, 3, 2)
+
+TIME, SPATIAL = (0,), (4, 3, 2)
+"""The axes that chunks, shards and blocks grow along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _auto_chunks(image_shape: Index, halo: Index, budget: Budget) -> Index:
     most = min(2 * _CHUNK_VOXELS - 1, max(_SMALLEST_CHUNK_VOXELS, a_share))
     small = [min(n, _SMALLEST_CHUNK_LENGTH) for n in image_shape[2:]]
     chunks = as_index([1, 1, *small])
-    while larger := _doubled(chunks, image_shape, _SPATIAL):
+    while larger := doubled(chunks, image_shape, SPATIAL):
         if prod(larger) > most or not _is_modest(larger, image_shape, halo, budget):
             break
         chunks = larger
@@ -174,7 +176,7 @@ def _auto_shards(image_shape: Index, halo: Index, chunks: Index, budget: Budget)
     shards = chunks
     while _units(image_shape, shards) > _MOST_FILES:
         # Time last: a shard of one time point is what other programs like to read.
-        larger = _doubled(shards, covering, _SPATIAL) or _doubled(shards, covering, _TIME)
+        larger = doubled(shards, covering, SPATIAL) or doubled(shards, covering, TIME)
         if larger is None or _units(image_shape, larger) < fewest:
             break
         if not _is_modest(larger, image_shape, halo, budget):
@@ -183,7 +185,7 @@ def _auto_shards(image_shape: Index, halo: Index, chunks: Index, budget: Budget)
     return None if shards == chunks else shards
 
 
-def _doubled(shape: Index, limit: Index, axes: Sequence[int]) -> Index | None:
+def doubled(shape: Index, limit: Index, axes: Sequence[int]) -> Index | None:
     """Double the shortest of `axes` (the first of equals) that is below its limit, up to that."""
     growing = [axis for axis in axes if shape[axis] < limit[axis]]
     if not growing:

@@ -4,10 +4,13 @@ The only place that knows zarr. Outside of it an image is 5-D, TCZYX, in native 
 """
 
 from denoise5d.store.disk import free_bytes, is_ours, made_by_conversion, read_provenance, staged
-from denoise5d.store.image import Image, ImageInfo, open_image
+from denoise5d.store.image import Image, ImageInfo, listed_datasets, open_image
 from denoise5d.store.metadata import (
     Description,
+    Window,
     checked_axes,
+    complete_channels,
+    has_windows,
     is_complete,
     native_dtype,
     standard_unit,
@@ -15,7 +18,10 @@ from denoise5d.store.metadata import (
 from denoise5d.store.output import (
     Output,
     build_output,
+    create_level,
     create_output,
+    describe_channels,
+    describe_levels,
     is_untouched,
     open_output,
 )
@@ -27,16 +33,23 @@ __all__ = [
     "Image",
     "ImageInfo",
     "Output",
+    "Window",
     "build_output",
     "checked_axes",
     "checksum",
+    "complete_channels",
     "convert_dtype",
+    "create_level",
     "create_output",
+    "describe_channels",
+    "describe_levels",
     "free_bytes",
+    "has_windows",
     "is_complete",
     "is_ours",
     "is_untouched",
     "limit_threads",
+    "listed_datasets",
     "made_by_conversion",
     "native_dtype",
     "open_image",

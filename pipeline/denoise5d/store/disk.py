@@ -59,7 +59,7 @@ def staged(path: Path, *, overwrite: bool) -> Iterator[Path]:
     folder = target.with_name(f".{target.name}.incomplete")
     with output_errors(target):
         _check_target(target, overwrite=overwrite)
-        _remove(folder)
+        remove(folder)
     try:
         yield folder
         with output_errors(target):
@@ -107,15 +107,16 @@ def _publish(folder: Path, target: Path) -> None:
     for inside in (*folder.glob("*/zarr.json"), *folder.iterdir(), folder):
         flush(inside)
     old = target.with_name(f".{target.name}.replaced")
-    _remove(old)
+    remove(old)
     with suppress(FileNotFoundError):
         target.rename(old)
     folder.rename(target)
     flush(target.parent)
-    _remove(old)
+    remove(old)
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
+    """Remove a folder and what is in it, if it exists."""
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
 

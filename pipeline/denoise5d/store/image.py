@@ -143,6 +143,11 @@ def open_image(path: Path | str, *, axes: str | None = None, dataset: str | None
     return Image(info, array, folder)
 
 
+def listed_datasets(path: Path) -> list[str]:
+    """Return the paths of the arrays that an image's metadata name, the finest first."""
+    return [level.dataset for level in find_levels(dict(_open_node(path).attrs))]
+
+
 def _find(root: Path, dataset: str | None) -> tuple[zarr.Array[Any], Path, Level | None]:
     """Return the array, its folder, and the level that describes it."""
     _check_folder(root)

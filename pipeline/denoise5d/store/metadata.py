@@ -10,13 +10,20 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from denoise5d.errors import InputError
 from denoise5d.geometry import AXES, Index
+
+if TYPE_CHECKING:
+    from denoise5d.levels import PyramidLevel
+
+Window: TypeAlias = dict[str, float]
+"""The contrast of a channel: ``min`` and ``max``, and between them ``start`` and ``end``."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +51,7 @@ _UNITS = {
     "min": "minute",
     "h": "hour",
 }
+_WINDOW = ("min", "max", "start", "end")
 _COLOURS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
@@ -216,23 +224,34 @@ def group_attributes(image: Description, provenance: dict[str, Any]) -> dict[str
     provenance : dict
         Anything JSON can hold; goes into the attribute ``denoise5d``.
     """
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": multiscales(image, ())}
+    if image.channels is not None:
+        ome["omero"] = complete_channels(image)
+    return {"ome": ome, PROVENANCE: provenance}
+
+
+def multiscales(image: Description, levels: Sequence[PyramidLevel]) -> list[dict[str, Any]]:
+    """Return the metadata of an image of axes TCZYX and of the levels above it, finest first."""
     axes = [
         {"name": axis.lower(), "type": _TYPES[axis], **({"unit": unit} if unit else {})}
         for axis, unit in zip(AXES, image.units, strict=True)
     ]
-    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": list(image.scales)}]
-    if image.translations is not None:
-        transformations.append(
-            {"type": "translation", "translation": list(image.translations)},
-        )
-    level = {"path": "0", "coordinateTransformations": transformations}
-    ome: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [{"name": image.name, "axes": axes, "datasets": [level]}],
-    }
-    if image.channels is not None:
-        ome["omero"] = _omero(image.channels, image.shape[1], image.dtype)
-    return {"ome": ome, PROVENANCE: provenance}
+    datasets = [_dataset(0, image.scales, image.translations)]
+    for level in levels:
+        scales = level.scales(image.scales)
+        translations = level.translations(image.scales, image.translations)
+        datasets.append(_dataset(level.number, scales, translations))
+    more = {"type": "mean"} if levels else {}
+    return [{"name": image.name, "axes": axes, "datasets": datasets, **more}]
+
+
+def _dataset(
+    number: int, scales: tuple[float, ...], translations: tuple[float, ...] | None
+) -> dict[str, Any]:
+    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": list(scales)}]
+    if translations is not None:
+        transformations.append({"type": "translation", "translation": list(translations)})
+    return {"path": str(number), "coordinateTransformations": transformations}
 
 
 def is_complete(channels: dict[str, Any], count: int, dtype: np.dtype[Any]) -> bool:
@@ -241,34 +260,57 @@ def is_complete(channels: dict[str, Any], count: int, dtype: np.dtype[Any]) -> b
     Names, colours and contrast may be any: they are for the viewer, and for whoever edits them.
     """
     entries = channels.get("channels")
-    return isinstance(entries, list) and _omero(channels, count, dtype)["channels"] == entries
+    wanted = _omero(channels, [_full_range(dtype)] * count)
+    return isinstance(entries, list) and wanted["channels"] == entries
 
 
-def _omero(given: dict[str, Any], count: int, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return `given` with a complete entry for each of `count` channels, as OME-Zarr demands."""
-    entries = given.get("channels")
-    channels = [entry if isinstance(entry, dict) else {} for entry in entries or []][:count]
-    channels += [{}] * (count - len(channels))
-    kept = {key: given[key] for key in ("id", "name", "rdefs") if key in given}
-    return kept | {
-        "channels": [_channel(c, number, count, dtype) for number, c in enumerate(channels)]
-    }
-
-
-def _channel(
-    given: dict[str, Any], number: int, count: int, dtype: np.dtype[Any]
+def complete_channels(
+    image: Description, windows: Sequence[Window] | None = None
 ) -> dict[str, Any]:
+    """Return the ``omero`` metadata of an image with all that OME-Zarr demands.
+
+    Parameters
+    ----------
+    image : Description
+        What its own channels say stays as it is.
+    windows : sequence of dict, optional
+        Contrast of each channel that has none; otherwise the range of the type.
+    """
+    default = [_full_range(image.dtype)] * image.shape[1]
+    return _omero(image.channels or {}, default if windows is None else windows)
+
+
+def has_windows(image: Description) -> bool:
+    """Tell whether an image says itself with which contrast each channel is to be shown."""
+    first, second = ([dict.fromkeys(_WINDOW, n)] * image.shape[1] for n in (0.0, 1.0))
+    return complete_channels(image, first) == complete_channels(image, second)
+
+
+def _full_range(dtype: np.dtype[Any]) -> Window:
     if dtype.kind == "f":
         low, high = 0.0, 1.0
     else:
         low, high = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-    window = {"min": low, "max": high, "start": low, "end": high}
+    return {"min": low, "max": high, "start": low, "end": high}
+
+
+def _omero(given: dict[str, Any], windows: Sequence[Window]) -> dict[str, Any]:
+    """Return `given` with a complete entry for each channel, as OME-Zarr demands."""
+    entries, count = given.get("channels"), len(windows)
+    channels = [entry if isinstance(entry, dict) else {} for entry in entries or []][:count]
+    channels += [{}] * (count - len(channels))
+    kept = {key: given[key] for key in ("id", "name", "rdefs") if key in given}
+    return kept | {"channels": [_channel(c, n, windows) for n, c in enumerate(channels)]}
+
+
+def _channel(given: dict[str, Any], number: int, windows: Sequence[Window]) -> dict[str, Any]:
+    window = dict(windows[number])
     limits = given.get("window")
     for key, value in (limits if isinstance(limits, dict) else {}).items():
         if key in window and isinstance(value, int | float) and math.isfinite(value):
             window[key] = value
     colour = str(given.get("color", "")).lstrip("#")
     if not re.fullmatch("[0-9A-Fa-f]{6}", colour):
-        colour = "FFFFFF" if count == 1 else _COLOURS[number % len(_COLOURS)]
+        colour = "FFFFFF" if len(windows) == 1 else _COLOURS[number % len(_COLOURS)]
     defaults = {"label": f"channel {number}", "active": True}
     return defaults | given | {"color": colour, "window": window}

@@ -6,13 +6,16 @@ is always whole::
 
     .out.zarr.incomplete/  --rename-->  out.zarr/
                                         ├── zarr.json       group: "ome" and "denoise5d"
-                                        └── 0/
-                                            ├── zarr.json   array: TCZYX, fill 0
-                                            └── c/0/0/0/0/0 one write unit
+                                        ├── 0/
+                                        │   ├── zarr.json   array: TCZYX, fill 0
+                                        │   └── c/0/0/0/0/0 one write unit
+                                        └── 1/              a level of the pyramid, named in the
+                                            └── ...         group's metadata once it is complete
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +25,22 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from denoise5d.errors import InputError, OutputError
-from denoise5d.geometry import AXES, NDIM, Box, as_index
-from denoise5d.store.disk import flush, is_ours, output_errors, staged
-from denoise5d.store.metadata import PROVENANCE, Description, group_attributes
+from denoise5d.geometry import AXES, NDIM, Box, Index, as_index
+from denoise5d.store.disk import flush, is_ours, output_errors, remove, staged
+from denoise5d.store.metadata import PROVENANCE, Description, group_attributes, multiscales
 from denoise5d.store.region import chunk_file, read_region
 from denoise5d.store.values import convert_dtype
 
 if TYPE_CHECKING:
+    from denoise5d.levels import PyramidLevel
     from denoise5d.plan import Layout
 
-_LEVEL = "0"
+_IMAGE = "0"
 _ZSTD_LEVEL = 3
 
 
 class Output:
-    """An output store that is open for writing.
+    """An array of an output store that is open for writing: the image, or a level of its pyramid.
 
     Attributes
     ----------
@@ -50,13 +54,13 @@ class Output:
         Shape of a write unit; at the image's border they are cut.
     """
 
-    def __init__(self, path: Path, array: zarr.Array[Any]) -> None:
+    def __init__(self, path: Path, array: zarr.Array[Any], level: int = 0) -> None:
         self.path = path
         self.shape = as_index(array.shape)
         self.dtype = np.dtype(array.dtype)
         self.unit = as_index(array.shards or array.chunks)
         self._array = array
-        self._folder = path / _LEVEL
+        self._folder = path / str(level)
 
     def write_unit(self, box: Box, array: NDArray[Any]) -> None:
         """Write one write unit; what a killed attempt left of it is replaced.
@@ -119,12 +123,6 @@ class Output:
         """Return the file of a write unit; one of zeros alone may have none."""
         cell = [a // u for a, u in zip(unit.start, self.unit, strict=True)]
         return chunk_file(self._array, self._folder, tuple(cell))
-
-    def describe(self, image: Description) -> None:
-        """Write the OME metadata anew: the contrast of channels may be known only at the end."""
-        with output_errors(self.path):
-            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            group.attrs["ome"] = group_attributes(image, {})["ome"]
 
     def _remove_damaged(self, unit: Box, file: Path) -> None:
         """Remove an old file that is damaged: zarr reads a shard cut at the border to write it.
@@ -196,33 +194,88 @@ def build_output(
         group = zarr.create_group(
             path, attributes=group_attributes(image, provenance), zarr_format=3
         )
-        group.create_array(
-            _LEVEL,
-            shape=image.shape,
-            dtype=np.dtype(dtype.name),
-            chunks=layout.chunks,
-            shards=layout.shards,
-            compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
-            fill_value=0,
-            dimension_names=list(AXES.lower()),
-        )
+        _create_array(group, _IMAGE, image.shape, layout, dtype)
+
+
+def create_level(path: Path, level: PyramidLevel, dtype: np.dtype[Any]) -> None:
+    """Create the array of a level, of zeros; what there was under its name is removed.
+
+    No metadata of the image name it: `describe_levels` does, when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        A store that `create_output` made.
+    level : PyramidLevel
+        Number, shape and layout.
+    dtype : numpy.dtype
+        Of the image.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    folder = path / str(level.number)
+    with output_errors(folder):
+        remove(folder)
+        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        _create_array(group, folder.name, level.shape, level.layout, dtype)
+        for made in (*folder.iterdir(), folder, path):
+            flush(made)
+
+
+def _create_array(
+    group: zarr.Group, name: str, shape: Index, layout: Layout, dtype: np.dtype[Any]
+) -> None:
+    group.create_array(
+        name,
+        shape=shape,
+        dtype=np.dtype(dtype.name),
+        chunks=layout.chunks,
+        shards=layout.shards,
+        compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
+        fill_value=0,
+        dimension_names=list(AXES.lower()),
+    )
 
 
 def is_untouched(path: Path) -> bool:
     """Tell whether `path` was made by `create_output` and no voxel has been written since."""
-    return is_ours(path) and not (path / _LEVEL / "c").exists()
+    return is_ours(path) and not (path / _IMAGE / "c").exists()
 
 
-def open_output(path: Path) -> Output:
-    """Open a store that `create_output` made; raise OutputError for anything else."""
+def describe_levels(path: Path, image: Description, levels: Sequence[PyramidLevel]) -> None:
+    """Name these levels, and no others, in the metadata of an output: whole, or not at all."""
+    _describe(path, "multiscales", multiscales(image, levels))
+
+
+def describe_channels(path: Path, channels: dict[str, Any]) -> None:
+    """Write the ``omero`` metadata of an output anew: contrast may be known only at the end."""
+    _describe(path, "omero", channels)
+
+
+def _describe(path: Path, key: str, value: Any) -> None:
+    """Replace a part of the OME metadata in one step, unless it is so already."""
+    with output_errors(path):
+        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        before: Any = group.attrs["ome"]
+        if before.get(key) != value:
+            group.attrs["ome"] = before | {key: value}
+            flush(path / "zarr.json")
+            flush(path)
+
+
+def open_output(path: Path, level: int = 0) -> Output:
+    """Open a store that `create_output` made, or a level in it; OutputError for anything else."""
     if not is_ours(path):
         raise OutputError(f"{path} is not an output of denoise5d: no attribute {PROVENANCE!r}")
     try:
-        array = zarr.open_array(path / _LEVEL, mode="r+", zarr_format=3)
+        array = zarr.open_array(path / str(level), mode="r+", zarr_format=3)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(
             f"{path} cannot be opened: {error}. If it is incomplete, start anew with --overwrite."
         ) from error
     if array.ndim != NDIM:
         raise OutputError(f"{path} must hold an array of axes TCZYX, got {array.ndim} axes")
-    return Output(path, array)
+    return Output(path, array, level)
