@@ -46,12 +46,13 @@ def _mean_of_integers(planes: NDArray[Any], step: Index) -> NDArray[Any]:
     """Return the mean of the quotients and that of the remainders: no sum leaves the type."""
     count = step[2] * step[3] * step[4]
     shift = count.bit_length() - 1
-    whole, rest = _sum(planes >> shift, step), _sum(planes & (count - 1), step)
+    whole: NDArray[Any] = _sum(planes >> shift, step)
+    rest = _sum(planes & (count - 1), step)
     whole += rest >> shift
     twice = 2 * (rest & (count - 1))
     up = (twice > count) | ((twice == count) & (whole & 1).astype(bool))
-    result: NDArray[Any] = whole + up
-    return result
+    whole += up
+    return whole
 
 
 def _sum(planes: NDArray[Any], step: Index) -> NDArray[Any]:

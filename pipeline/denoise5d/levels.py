@@ -6,8 +6,8 @@ two along each axis that is halved; at an odd end, of those that are there::
     below   | 0 1 | 2 3 | 4 |      scale x 2, and half a voxel of the old ones further
     level   |  0  |  1  | 2 |
 
-Y and X are halved together until neither is longer than 256 voxels. Z is halved only where voxels
-would otherwise be finer in Z than in Y and X, and only if that brings the two closer; T and C never.
+Y and X are halved together until neither is longer than 256 voxels, T and C never. Z is halved only
+where voxels would otherwise be finer in Z than in Y and X, and only if that brings the two closer.
 """
 
 from __future__ import annotations
