@@ -57,7 +57,7 @@ def _mean_of_integers(planes: NDArray[Any], step: Index) -> NDArray[Any]:
 
 def _sum(planes: NDArray[Any], step: Index) -> NDArray[Any]:
     """Return the sums over Z, then Y, then X of one plane of the result."""
-    total = planes[0] + planes[-1] if step[2] == 2 else planes[0]
+    total: NDArray[Any] = planes[0] + planes[-1] if step[2] == 2 else planes[0]
     for axis, halved in enumerate(step[3:]):
         if halved == 2:
             total = _pairs(total, axis)
