@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 import denoise5d
 from denoise5d import api, denoise, estimate_noise
 from denoise5d.errors import InputError, NoiseError, RefusedError
+from denoise5d.parameters import resolve_ridge
 
 AXES = "TCZYX"
 QUICK: dict[str, Any] = {"iterations": 1, "threads": 1}
@@ -160,6 +162,31 @@ def test_parameters_reach_the_kernel() -> None:
         assert not any(np.array_equal(one, other) for other in results[:i])
 
 
+def test_quality_is_one_word_for_the_numbers() -> None:
+    image = noisy((20, 22))
+    base: dict[str, Any] = {"axes": "YX", "sigma": 5, "threads": 1}
+    words: dict[str, dict[str, Any]] = {"fast": {"method": "safir"}, "standard": {}}
+    for quality, same in words.items():
+        result = denoise(image, quality=quality, **base)
+        np.testing.assert_array_equal(result, denoise(image, **base | same))
+        agreed = denoise(image, quality=quality, method=same.get("method", "ridge"), **base)
+        np.testing.assert_array_equal(agreed, result)
+    shape = (1, 1, 1, *image.shape)
+    by_hand = denoise5d.denoise_block(
+        image.reshape(shape),
+        padded_origin=(0, 0, 0, 0, 0),
+        core=denoise5d.Box.whole(shape),
+        image_shape=shape,
+        noise=[denoise5d.NoiseModel.gaussian(5)],
+        parameters=replace(
+            denoise5d.resolve_parameters(shape, ridge=False), ridge=resolve_ridge(shape, rounds=2)
+        ),
+        threads=1,
+    )
+    best = denoise(image, quality="best", **base)
+    np.testing.assert_array_equal(best, by_hand.reshape(image.shape))
+
+
 REFUSED = [
     ({"axes": "YXX"}, InputError, "axes must be some of 'TCZYX' without repetition, got 'YXX'"),
     ({"axes": "ZYQ"}, InputError, "axes must be some of 'TCZYX' without repetition, got 'ZYQ'"),
@@ -185,6 +212,28 @@ REFUSED = [
         {"sigma": None, "gain": 3, "offset": 1, "read_noise": -1},
         NoiseError,
         "read noise must be >= 0, got -1",
+    ),
+    ({"quality": "good"}, RefusedError, "quality must be 'fast', 'standard' or 'best', got 'good'"),
+    ({"quality": "fast"}, RefusedError, "iterations must not stand beside quality; remove one"),
+    (
+        {"quality": "best", "iterations": None, "pvalue": 0.1},
+        RefusedError,
+        "pvalue must not stand beside quality",
+    ),
+    (
+        {"quality": "fast", "iterations": None, "patch": (0, 0, 0, 1, 1)},
+        RefusedError,
+        "patch must not stand beside quality",
+    ),
+    (
+        {"quality": "fast", "iterations": None, "method": "ridge"},
+        RefusedError,
+        "quality 'fast' contradicts method 'ridge'; remove one of the two, as fast is safir",
+    ),
+    (
+        {"quality": "best", "iterations": None, "method": "safir"},
+        RefusedError,
+        "quality 'best' contradicts method 'safir'",
     ),
     ({"method": "bm3d"}, RefusedError, "method must be 'ridge' or 'safir', got 'bm3d'"),
     ({"patch": (1, 2, 2)}, RefusedError, "five radii of 0 to 8 voxels for TCZYX, got (1, 2, 2)"),

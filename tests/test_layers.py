@@ -49,10 +49,10 @@ def test_only_the_store_imports_zarr() -> None:
     assert all(module.startswith("store/") for module in found)
 
 
-def test_only_the_cluster_and_the_dispatch_know_dask() -> None:
+def test_only_the_cluster_the_dispatch_and_lazy_arrays_know_dask() -> None:
     found = users(imported, lambda name: name.split(".")[0] in ("dask", "distributed"))
     folders = {module.split("/")[0] for module in found}
-    assert folders == {"cluster", "dispatch.py", "worker.py"}
+    assert folders == {"cluster", "dispatch.py", "lazy.py", "worker.py"}
 
 
 @pytest.mark.parametrize("package", ["click", "rich"])
