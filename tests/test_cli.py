@@ -161,9 +161,9 @@ ENDS = [
     (
         KeyboardInterrupt(),
         130,
-        "error: given up; a run goes on when the same command is given again\n",
+        "error: given up; what is done is kept, and the same command goes on\n",
     ),
-    (click.Abort(), 130, "error: given up; a run goes on when the same command is given again\n"),
+    (click.Abort(), 130, "error: given up; what is done is kept, and the same command goes on\n"),
     (
         PermissionError(errno.EACCES, "Permission denied", "/a b"),
         2,

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import yaozarrs
 from numpy.typing import NDArray
 
 from denoise5d.convert import convert
-from denoise5d.errors import InputError, OutputError
+from denoise5d.errors import InputError, LockedError, OutputError
 from denoise5d.geometry import Box
 from denoise5d.store import Image, open_image
 
+PATIENCE_SECONDS = 60
 STACK = np.random.default_rng(3).integers(0, 4000, (3, 2, 4, 20, 30)).astype("uint16")
 
 
@@ -26,6 +34,13 @@ def write_tiff(path: Path, data: NDArray[Any], axes: str = "", **options: Any) -
     """Write grey planes; without axes the file does not say what they are."""
     metadata = {"axes": axes} if axes else {}
     tifffile.imwrite(path, data, photometric="minisblack", metadata=metadata, **options)
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def whole(image: Image) -> NDArray[Any]:
@@ -177,10 +192,10 @@ def test_files_with_several_images(tmp_path: Path) -> None:
     with tifffile.TiffWriter(source, ome=True) as writer:
         writer.write(STACK[0, 0], metadata={"axes": "ZYX", "Name": "left", "PhysicalSizeZ": 1.0})
         writer.write(STACK[0, 1], metadata={"axes": "ZYX", "Name": "right", "PhysicalSizeZ": 2.0})
-    for series in (None, 2, -1):
+    for series in (None, "2", "-1"):
         with pytest.raises(InputError, match=r"holds 2 images.*0: left ZYX.*1: right ZYX"):
-            convert(source, tmp_path / "b.zarr", series=series)
-    image = converted(source, series=1)
+            convert(source, tmp_path / "b.zarr", dataset=series)
+    image = converted(source, dataset="1")
     np.testing.assert_array_equal(whole(image), STACK[:1, 1:])
     assert image.info.scales[2] == 2.0
 
@@ -190,7 +205,7 @@ def test_progress_counts_planes(tmp_path: Path) -> None:
     write_tiff(source, STACK, "TCZYX")
     calls: list[tuple[int, int]] = []
     converted(source, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(done, 24) for done in range(1, 25)]
+    assert calls == [(12, 24), (24, 24)]  # a slab is a channel: 3 time points of 4 planes
 
 
 # --- how it is cut into files ----------------------------------------------------------------
@@ -251,17 +266,9 @@ def tiff(data: NDArray[Any], **options: Any) -> Callable[[Path], Any]:
     return lambda path: tifffile.imwrite(path, data, **options)
 
 
-def unknown_compression(path: Path) -> None:
-    """Write a file that says it is LZW: what cannot be decoded without another package."""
-    write_tiff(path, STACK[0, 0], "ZYX", compression="zlib")
-    with tifffile.TiffFile(path, mode="r+") as tif:
-        for page in tif.pages:
-            page.tags["Compression"].overwrite(5)  # type: ignore[union-attr]
-
-
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda _: None, "does not exist"),
-    "folder": (lambda path: path.mkdir(), "is a folder"),
+    "folder": (lambda path: path.mkdir(), "is no Zarr"),
     "empty": (lambda path: path.write_bytes(b""), "not a TIFF, or damaged"),
     "other": (lambda path: path.write_bytes(b"GIF89a" * 9), "not a TIFF, or damaged"),
     "header alone": (lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), "damaged|no image"),
@@ -269,7 +276,6 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "float64": (tiff(np.zeros((9, 9)), metadata={"axes": "YX"}), "float64 are not taken"),
     "float16": (tiff(np.zeros((9, 9), "f2"), metadata={"axes": "YX"}), "float16 are not taken"),
     "complex": (tiff(np.zeros((9, 9), "c8"), metadata={"axes": "YX"}), "complex64 are not taken"),
-    "compression": (unknown_compression, "LZW, which needs the package imagecodecs: pip install"),
 }
 
 
@@ -281,6 +287,20 @@ def test_bad_files_are_refused_with_the_reason(tmp_path: Path, case: str) -> Non
         convert(tmp_path / "in.tif", tmp_path / "out.zarr")
     assert "in.tif" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir() if path.name != "in.tif"] == []
+
+
+def test_compression_that_takes_another_package(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    write_tiff(source, STACK[0, 0], "ZYX", compression="lzw", predictor=True, rowsperstrip=6)
+    program = (
+        "import sys; from pathlib import Path; sys.modules['imagecodecs'] = None\n"
+        "from denoise5d.convert import convert\n"
+        "convert(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", program, str(source), str(target)]
+    without = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "in.tif is compressed with LZW, which needs imagecodecs: pip install" in without.stderr
+    np.testing.assert_array_equal(whole(converted(source, slab_bytes=1))[0, 0], STACK[0, 0])
 
 
 def contiguous(path: Path) -> None:
@@ -331,21 +351,175 @@ def test_the_page_of_the_damage_is_named(tmp_path: Path) -> None:
         convert(source, tmp_path / "out.zarr", axes="ZYX")
 
 
-def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
-    contiguous(source)
+def files_of(image: Path) -> dict[Path, bytes]:
+    """Return the content of every file of voxels of an image."""
+    files = [path for path in (image / "0/c").rglob("*") if path.is_file()]
+    return {path.relative_to(image): path.read_bytes() for path in files}
 
-    def stop(done: int, _: int) -> None:
-        if done == 3:
+
+def written(image: Path) -> dict[Path, int]:
+    """Return when each of them was written."""
+    return {name: (image / name).stat().st_mtime_ns for name in files_of(image)}
+
+
+def stop_at(planes: int) -> Callable[[int, int], None]:
+    def progress(done: int, _: int) -> None:
+        if done >= planes:
             raise KeyboardInterrupt
 
+    return progress
+
+
+def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
+    """What is done is not done again, and the result is that of a conversion in one go."""
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    write_tiff(source, STACK, "TCZYX", compression="zlib")
+    convert(source, tmp_path / "once.zarr", slab_bytes=1)
     with pytest.raises(KeyboardInterrupt):
-        convert(source, target, slab_bytes=1, progress=stop)
+        convert(source, target, slab_bytes=1, progress=stop_at(10))
+    assert not target.exists()
+    unfinished = tmp_path / ".out.zarr.conversion"
+    before = written(unfinished / "image")
+    assert len(before) == 10
+    with (unfinished / "slabs.jsonl").open("a") as ledger:
+        ledger.write('{"slab": 11, "chan')  # torn: the machine went down here
+    calls: list[tuple[int, int]] = []
+    convert(source, target, slab_bytes=1, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 24) for done in range(11, 25)]
+    assert before.items() <= written(target).items()
+    assert files_of(target) == files_of(tmp_path / "once.zarr")
+    assert contrast(open_image(target)) == contrast(open_image(tmp_path / "once.zarr"))
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("change", ["another file", "touched", "other axes", "other slabs"])
+def test_a_conversion_of_something_else_begins_anew(tmp_path: Path, change: str) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    write_tiff(source, STACK[0, 0])
+    options: dict[str, Any] = {"axes": "ZYX", "slab_bytes": 1}
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, target, **options, progress=stop_at(2))
+    data = STACK[0, 0]
+    if change == "another file":
+        source, data = tmp_path / "other.tif", STACK[1, 1]
+        write_tiff(source, data)
+    elif change == "touched":
+        data = STACK[1, 1]
+        write_tiff(source, data)
+    elif change == "other axes":
+        options["axes"] = "TYX"
+    else:
+        options["slab_bytes"] = 10**6
+    calls: list[int] = []
+    convert(source, target, **options, progress=lambda done, _: calls.append(done))
+    assert calls[0] == (4 if change == "other slabs" else 1)
+    np.testing.assert_array_equal(whole(open_image(target)).squeeze(), data)
+    assert not (tmp_path / ".out.zarr.conversion").exists()
+
+
+def test_nothing_is_left_when_nothing_was_done(tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    write_tiff(source, STACK[0, 0], "ZYX")
+    with (
+        patch("denoise5d.convert.copied", side_effect=InputError("at once")),
+        pytest.raises(InputError),
+    ):
+        convert(source, tmp_path / "out.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
-    (tmp_path / ".out.zarr.incomplete/0").mkdir(parents=True)  # what a kill leaves
-    convert(source, target)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.zarr"]
+
+
+def test_only_one_conversion_at_a_time_makes_a_target(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    write_tiff(source, STACK[0, 0], "ZYX")
+
+    def another(*_: int) -> None:
+        with pytest.raises(LockedError, match="works on this output"):
+            convert(source, target)
+
+    convert(source, target, slab_bytes=1, progress=another)
     np.testing.assert_array_equal(whole(open_image(target))[0, 0], STACK[0, 0])
+
+
+# --- several processes -----------------------------------------------------------------------
+
+
+def test_several_processes_make_the_same_files(tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    write_tiff(source, STACK, "TCZYX", compression="zlib")
+    convert(source, tmp_path / "one.zarr", slab_bytes=1)
+    convert(source, tmp_path / "two.zarr", slab_bytes=1, workers=2)
+    assert len(files_of(tmp_path / "one.zarr")) == 24
+    assert files_of(tmp_path / "one.zarr") == files_of(tmp_path / "two.zarr")
+    one, two = (open_image(tmp_path / name) for name in ("one.zarr", "two.zarr"))
+    assert one.info.channels == two.info.channels
+
+
+def test_an_error_in_a_process_is_told_and_the_rest_is_kept(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    with tifffile.TiffWriter(source) as writer:
+        for plane in np.repeat(STACK[0, 0], 16, axis=0):
+            writer.write(plane, metadata=None, contiguous=False, compression="zlib")
+    with tifffile.TiffFile(source) as tif:
+        start = tif.pages[60].dataoffsets[0]  # in no sample
+    content = bytearray(source.read_bytes())
+    content[start : start + 40] = bytes(40)
+    source.write_bytes(content)
+    with pytest.raises(InputError, match=r"page 60 \(from 0\) of 64 cannot be read"):
+        convert(source, target, axes="ZYX", slab_bytes=1, workers=2)
+    done = (tmp_path / ".out.zarr.conversion/slabs.jsonl").read_text().splitlines()
+    assert len(done) > 2
+    assert not target.exists()
+
+
+CONVERT = """
+import sys
+from pathlib import Path
+from denoise5d.convert import convert
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), slab_bytes=1, workers=int(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_conversion_goes_on(tmp_path: Path, workers: int) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    data = np.random.default_rng(1).integers(0, 999, (300, 64, 64), "uint16")
+    write_tiff(source, data, "ZYX")
+    script = tmp_path / "script.py"
+    script.write_text(CONVERT)
+    command = [sys.executable, str(script), str(source), str(target), str(workers)]
+    process = subprocess.Popen(command, start_new_session=True)
+    ledger = tmp_path / ".out.zarr.conversion/slabs.jsonl"
+    wait_until(lambda: ledger.exists() and ledger.read_bytes().count(b"\n") > 3)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= workers - 1
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE_SECONDS)
+    assert alive == []  # nobody goes on writing
+    assert not target.exists()
+    done = ledger.read_bytes().count(b"\n") - 1
+    assert 0 < done < 300
+    calls: list[int] = []
+    convert(source, target, slab_bytes=1, progress=lambda now, _: calls.append(now))
+    assert calls == list(range(done + 1, 301))
+    np.testing.assert_array_equal(whole(open_image(target))[0, 0], data)
+
+
+def test_ctrl_c_reaches_only_the_parent(tmp_path: Path) -> None:
+    """A terminal sends it to all: the slabs in work are finished, and nothing is said of them."""
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    write_tiff(source, np.zeros((70, 1024, 1024), "uint16"), "CYX")  # a slab is a channel
+    command = [sys.executable, "-m", "denoise5d", "convert", str(source), str(target)]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    ledger = tmp_path / ".out.zarr.conversion/slabs.jsonl"
+    wait_until(lambda: ledger.exists() and ledger.read_bytes().count(b"\n") > 1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, text = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, "Traceback" in text) == (130, False)
+    assert "the same command goes on" in text
 
 
 def test_an_existing_target_is_kept_until_the_new_one_is_whole(tmp_path: Path) -> None:

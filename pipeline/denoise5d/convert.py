@@ -1,41 +1,68 @@
-"""TIFF, OME-TIFF and ImageJ stacks to OME-Zarr 0.5, plane by plane.
+"""Images of any format that is taken to OME-Zarr 0.5, slab by slab.
 
-The planes of a *slab*, a whole number of write units, are collected in memory and written, so that
-every file is written once and a file of any size is converted in bounded memory::
+A *slab* is a whole number of write units, read at once and written, so that every file is written
+once and an image of any size is converted in bounded memory. Slabs depend on nothing but the
+source: they are done by several processes, and a conversion that was interrupted goes on with those
+that are missing::
 
-    pages of the TIFF ──> slab: (1, 1, z, Y, X) ──> shards of (1, 1, z, <= 1024, <= 1024)
+    planes of the source ──> slab: (1, 1, z, Y, X) ──> shards of (1, 1, z, <= 1024, <= 1024)
 
-Short time-lapses without z collect time points instead of planes.
+Short time-lapses without z collect time points instead of planes. Sources in chunks or tiles are
+cut in y and x too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from denoise5d.geometry import Box, Index, as_index
+from denoise5d.copying import Copying, copied
+from denoise5d.geometry import BlockGrid
+from denoise5d.lock import OutputLock
+from denoise5d.machine import this_machine
 from denoise5d.plan import Layout
+from denoise5d.slabs import SlabLedger
+from denoise5d.sources import open_source
 from denoise5d.store import (
     Description,
+    Image,
+    ImageInfo,
     build_output,
+    check_target,
     complete_channels,
     describe_channels,
-    open_output,
-    staged,
+    output_errors,
+    publish,
+    remove,
 )
-from denoise5d.tiff import Stack, open_stack
+
+logger = logging.getLogger(__name__)
 
 SLAB_BYTES = 2**27
+
+_COPIES = 4
+"""Of a slab in a process: as it is read, as it is written, compressed, and room."""
+
+_SHARE_OF_MEMORY = 4  # one in so many bytes
+
+_PAYING_BYTES = 2**28  # take as long as a process to start
+
+_MOST_WORKERS = 8  # beyond it a disk has nothing more to give
 
 _CHUNK_LENGTH = 256  # in y and x
 _CHUNK_PLANES = 16
 _SHARD_LENGTH = 1024  # in y and x
+
+_LEDGER = "slabs.jsonl"
+_IMAGE = "image"
 
 
 def convert(
@@ -43,33 +70,38 @@ def convert(
     target: Path,
     *,
     axes: str | None = None,
-    series: int | None = None,
+    dataset: str | None = None,
     overwrite: bool = False,
+    workers: int | None = None,
     slab_bytes: int = SLAB_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Description:
-    """Convert a TIFF, OME-TIFF or ImageJ stack to OME-Zarr 0.5, axes TCZYX.
+    """Convert an image to OME-Zarr 0.5, axes TCZYX.
 
-    Axes, voxel size, units and names of channels are taken from the file. After an error or a kill
-    there is nothing under the name of the target.
+    Axes, voxel size, units, names and colours of channels are taken from the source. The target
+    appears under its name when it is whole. After an error or a kill the slabs that are done stay
+    in a folder beside it, and the same call goes on with the others.
 
     Parameters
     ----------
     source : Path
-        The TIFF; of an OME-TIFF of several files any one.
+        A file or folder that `denoise5d.sources` can open.
     target : Path
         The folder to make.
     axes : str, optional
-        The axes of the file from slowest to fastest, letters of TCZYX ending in YX; needed where
-        the file does not name them.
-    series : int, optional
-        Which image of a file with several, from 0.
+        The axes of the source from slowest to fastest, letters of TCZYX; needed where it does not
+        name them.
+    dataset : str, optional
+        Which image of a source with several: its number from 0, or its path.
     overwrite : bool
         Replace a store at `target`, if it was made here.
+    workers : int, optional
+        Processes, each with a slab at a time; with 1 this one does it all. By default as many as
+        the machine has processors and memory for, but no more than the image is worth.
     slab_bytes : int
-        Planes of so many bytes are held in memory at a time, at least one.
+        Bytes of a slab, which is one plane or one shard at least.
     progress : callable, optional
-        Called with planes done and planes in all after each of them.
+        Called with planes done and planes in all, after each slab.
 
     Returns
     -------
@@ -79,43 +111,59 @@ def convert(
     Raises
     ------
     InputError
-        The file is damaged or of a kind that is not taken.
+        The source is damaged or of a kind that is not taken.
     OutputError
         The target exists or cannot be written.
+    LockedError
+        Another process is making the same target.
+    StoppedEarlyError
+        A process died; the same call goes on.
     """
-    with open_stack(source, axes=axes, series=series) as stack:
-        image = stack.image
-        layout = _layout(image.shape, image.dtype.itemsize, slab_bytes)
-        provenance = {
-            "made_by": "convert",
-            "source": source.name,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with staged(target, overwrite=overwrite) as folder:
-            build_output(folder, image, layout=layout, dtype=image.dtype, provenance=provenance)
-            ranges = _copy(stack, folder, progress)
-            image = replace(image, channels=_with_contrast(image, ranges))
-            describe_channels(folder, complete_channels(image))
-    return image
+    target = target.resolve()
+    with closing(open_source(source, axes=axes, dataset=dataset)) as image:
+        check_target(target, overwrite=overwrite)
+        layout, slabs = _cut(image.info, slab_bytes)
+        work = target.with_name(f".{target.name}.conversion")
+        with _lock(target, work), _kept(work):
+            check_target(target, overwrite=overwrite)  # which somebody may have made meanwhile
+            done = _begun(image, layout, slabs, work)
+            copying = Copying(source, axes, dataset, work / _IMAGE, slabs)
+            _copy(copying, done, workers or _workers(image.info.nbytes), progress)
+            result = replace(image.info, channels=_with_contrast(image.info, done))
+            describe_channels(work / _IMAGE, complete_channels(result))
+            with output_errors(target):
+                publish(work / _IMAGE, target)
+                remove(work)
+    return result
 
 
-def _layout(shape: Index, itemsize: int, slab_bytes: int) -> Layout:
-    """Return chunks and shards; planes of the shape of a shard fit into `slab_bytes`."""
-    t, _, z, y, x = shape
-    planes = max(1, slab_bytes // (y * x * itemsize))
+def _workers(nbytes: int) -> int:
+    """Return how many processes pay for an image of so many bytes on this machine."""
+    machine = this_machine()
+    fitting = machine.memory_bytes // (_SHARE_OF_MEMORY * _COPIES * SLAB_BYTES)
+    return max(1, min(_MOST_WORKERS, machine.cpus, fitting, nbytes // _PAYING_BYTES))
+
+
+def _cut(image: ImageInfo, slab_bytes: int) -> tuple[Layout, BlockGrid]:
+    """Return chunks and shards, and the slabs: some planes, or one shard."""
+    t, _, z, y, x = image.shape
+    width = min(x, _SHARD_LENGTH) if image.chunks[4] < x else x
+    row_bytes = width * image.dtype.itemsize
+    height = y
+    if width < x or (image.chunks[3] < y and y * row_bytes > slab_bytes):
+        rows = _SHARD_LENGTH if width < x else slab_bytes // row_bytes
+        height = min(y, max(1, rows // _SHARD_LENGTH) * _SHARD_LENGTH)
+    planes = max(1, slab_bytes // (height * row_bytes))
     chunk_z = min(z, planes, _CHUNK_PLANES)
     chunk_t = min(t, planes, _CHUNK_PLANES) if z == 1 else 1
     chunks = (chunk_t, 1, chunk_z, min(y, _CHUNK_LENGTH), min(x, _CHUNK_LENGTH))
     shard_z = _whole(z, chunk_z, planes)
     shard_t = _whole(t, chunk_t, max(1, planes // z)) if shard_z >= z else 1
-    shards = (
-        shard_t,
-        1,
-        shard_z,
-        _whole(y, chunks[3], _SHARD_LENGTH),
-        _whole(x, chunks[4], _SHARD_LENGTH),
+    shard_y, shard_x = (
+        _whole(n, c, _SHARD_LENGTH) for n, c in zip((y, x), chunks[3:], strict=True)
     )
-    return Layout(chunks, shards)
+    layout = Layout(chunks, (shard_t, 1, shard_z, shard_y, shard_x))
+    return layout, BlockGrid(image.shape, (shard_t, 1, shard_z, height, width), (0, 0, 0, 0, 0))
 
 
 def _whole(length: int, chunk: int, most: int) -> int:
@@ -123,33 +171,100 @@ def _whole(length: int, chunk: int, most: int) -> int:
     return -(-length // chunk) * chunk if length <= most else max(1, most // chunk) * chunk
 
 
+@contextmanager
+def _lock(target: Path, work: Path) -> Iterator[None]:
+    """Keep a second conversion off the target."""
+    lock = OutputLock(work / "lock")
+    with output_errors(target):
+        lock.__enter__()
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+@contextmanager
+def _kept(work: Path) -> Iterator[None]:
+    """After an error, say that what is done is kept; remove the folder if nothing is."""
+    try:
+        yield
+    except BaseException:
+        done = SlabLedger.count(work / _LEDGER)
+        if done:
+            logger.info("what is converted so far is kept: the same command goes on with the rest")
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _begun(image: Image, layout: Layout, slabs: BlockGrid, work: Path) -> SlabLedger:
+    """Return what an earlier conversion has done; begin anew if it was one of something else."""
+    fingerprint = _fingerprint(image, layout, slabs)
+    earlier = SlabLedger.resumed(work / _LEDGER, fingerprint)
+    if earlier is not None:
+        if earlier.done:
+            logger.info("going on: %d of %d slabs are done", len(earlier.done), len(slabs))
+        return earlier
+    with output_errors(work):
+        if (work / _LEDGER).exists():
+            logger.info("%s is of another conversion, which is given up", work)
+            (work / _LEDGER).unlink()
+        remove(work / _IMAGE)
+    provenance = {
+        "made_by": "convert",
+        "source": image.info.path.name,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    build_output(
+        work / _IMAGE, image.info, layout=layout, dtype=image.info.dtype, provenance=provenance
+    )
+    with output_errors(work):
+        return SlabLedger.begin(work / _LEDGER, fingerprint)
+
+
+def _fingerprint(image: Image, layout: Layout, slabs: BlockGrid) -> dict[str, Any]:
+    """Return what must be the same for a conversion to go on: the source, and how it is cut."""
+    digest = blake2b(digest_size=16)
+    for file in image.files:
+        status = file.stat()
+        digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    info = image.info
+    return {
+        "source": str(info.path.resolve()),
+        "dataset": info.dataset,
+        "axes": info.axes,
+        "shape": info.shape,
+        "dtype": info.dtype.name,
+        "files": digest.hexdigest(),
+        "content": image.content_sample(),
+        "chunks": layout.chunks,
+        "shards": layout.shards,
+        "slab": slabs.block_shape,
+    }
+
+
 def _copy(
-    stack: Stack, folder: Path, progress: Callable[[int, int], None] | None
-) -> list[tuple[float, float]]:
-    """Copy all planes; return the lowest and highest value of each channel."""
-    image, output = stack.image, open_output(folder)
-    total, done = prod(image.shape[:3]), 0
-    lowest, highest = [np.inf] * image.shape[1], [-np.inf] * image.shape[1]
-    for box in Box.whole(image.shape).tiles(as_index([*output.unit[:3], *image.shape[3:]])):
-        slab = np.empty(box.shape, image.dtype)
-        for inside in np.ndindex(box.shape[:3]):
-            t, c, z = (a + i for a, i in zip(box.start, inside, strict=False))
-            slab[inside] = plane = stack.plane(t, c, z)
-            # fmin and fmax do not see NaN
-            lowest[c] = min(lowest[c], float(np.fmin.reduce(plane, axis=None)))
-            highest[c] = max(highest[c], float(np.fmax.reduce(plane, axis=None)))
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        for unit in box.tiles(output.unit):
-            output.write_unit(unit, slab[unit.relative_to(box.start).slices])
-        output.sync(box)
-    return list(zip(lowest, highest, strict=True))
+    copying: Copying, ledger: SlabLedger, workers: int, progress: Callable[[int, int], None] | None
+) -> None:
+    """Copy the slabs that are not done."""
+    slabs = copying.slabs
+    total = prod(slabs.image_shape[:3])
+    voxels = sum(slabs[number].core.voxels for number in ledger.done)
+    for slab in copied(copying, [n for n in range(len(slabs)) if n not in ledger.done], workers):
+        with output_errors(ledger.path):
+            ledger.append(slab)
+        voxels += slabs[slab.slab].core.voxels
+        if progress is not None:
+            progress(voxels // prod(slabs.image_shape[3:]), total)
 
 
-def _with_contrast(image: Description, ranges: list[tuple[float, float]]) -> dict[str, Any]:
+def _with_contrast(image: Description, ledger: SlabLedger) -> dict[str, Any]:
     """Return the channels of an image with the range of their values as contrast."""
-    channels = (image.channels or {}).get("channels", [{}] * len(ranges))
-    windows = [{"min": a, "max": b, "start": a, "end": b} for a, b in ranges]
-    pairs = zip(channels, windows, strict=True)
-    return {"channels": [channel | {"window": window} for channel, window in pairs]}
+    channels = (image.channels or {}).get("channels", [{}] * image.shape[1])
+    entries = []
+    for number, channel in enumerate(channels):
+        slabs = [slab for slab in ledger.done.values() if slab.channel == number]
+        low, high = min(s.lowest for s in slabs), max(s.highest for s in slabs)
+        window = {"min": low, "max": high, "start": low, "end": high}
+        entries.append(channel | {"window": window})
+    return {"channels": entries}

@@ -77,7 +77,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _leave_quietly()
-        show_error("given up; a run goes on when the same command is given again")
+        show_error("given up; what is done is kept, and the same command goes on")
         sys.exit(_GIVEN_UP)
     except OSError as error:
         show_error(system_error_words(error))

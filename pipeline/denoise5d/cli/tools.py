@@ -21,20 +21,42 @@ Example:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--axes", help="Axes of the file from slowest to fastest, such as TZYX.")
-@click.option("--series", type=int, help="Which image of a file with several, from 0.")
+@click.option(
+    "--series", type=click.IntRange(min=0), help="Which image of a file with several, from 0."
+)
+@click.option("--dataset", help="Which array of a Zarr, as a path inside it.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes at the same time; by default up to 8, as CPUs, memory and image allow.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a store that denoise5d made.")
 def convert(
-    source: Path, target: Path, axes: str | None, series: int | None, overwrite: bool
+    source: Path,
+    target: Path,
+    axes: str | None,
+    series: int | None,
+    dataset: str | None,
+    workers: int | None,
+    overwrite: bool,
 ) -> None:
-    """Convert a TIFF to the OME-Zarr that `run` reads.
+    """Convert an image to the OME-Zarr that `run` reads.
 
-    SOURCE is a TIFF, OME-TIFF or ImageJ stack of any size; it is streamed, and --axes is needed
-    only where it does not name its axes itself. TARGET is there as a whole at the end, or not at
-    all.
+    SOURCE is a TIFF, OME-TIFF or ImageJ stack, or a Zarr in another layout, of any size; it is
+    streamed, and --axes is needed only where it does not name its axes itself. TARGET appears when
+    it is whole; if the conversion is interrupted, the same command goes on.
     """
+    if series is not None and dataset is not None:
+        raise click.UsageError("give --series or --dataset, not both")
     with counter("planes") as advance:
         image = convert_file(
-            source, target, axes=axes, series=series, overwrite=overwrite, progress=advance
+            source,
+            target,
+            axes=axes,
+            dataset=dataset if series is None else str(series),
+            overwrite=overwrite,
+            workers=workers,
+            progress=advance,
         )
     say(f"{target}: {shape(image.shape)}; {image.dtype}, {voxels(prod(image.shape))}")
 

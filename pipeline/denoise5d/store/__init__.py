@@ -3,8 +3,19 @@
 The only place that knows zarr. Outside of it an image is 5-D, TCZYX, in native byte order.
 """
 
-from denoise5d.store.disk import free_bytes, is_ours, made_by_conversion, read_provenance, staged
-from denoise5d.store.image import Image, ImageInfo, listed_datasets, open_image
+from denoise5d.store.base import Image, ImageInfo
+from denoise5d.store.disk import (
+    check_target,
+    free_bytes,
+    is_ours,
+    made_by_conversion,
+    output_errors,
+    publish,
+    read_provenance,
+    remove,
+    staged,
+)
+from denoise5d.store.image import listed_datasets, open_image
 from denoise5d.store.metadata import (
     Description,
     Window,
@@ -35,6 +46,7 @@ __all__ = [
     "Output",
     "Window",
     "build_output",
+    "check_target",
     "checked_axes",
     "checksum",
     "complete_channels",
@@ -54,7 +66,10 @@ __all__ = [
     "native_dtype",
     "open_image",
     "open_output",
+    "output_errors",
+    "publish",
     "read_provenance",
+    "remove",
     "staged",
     "standard_unit",
 ]

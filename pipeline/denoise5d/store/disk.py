@@ -58,12 +58,12 @@ def staged(path: Path, *, overwrite: bool) -> Iterator[Path]:
     target = path.resolve()
     folder = target.with_name(f".{target.name}.incomplete")
     with output_errors(target):
-        _check_target(target, overwrite=overwrite)
+        check_target(target, overwrite=overwrite)
         remove(folder)
     try:
         yield folder
         with output_errors(target):
-            _publish(folder, target)
+            publish(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -88,7 +88,8 @@ def output_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if `path` must not be made, or not be replaced."""
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} must exist before {path.name} is made in it")
     if not path.exists():
@@ -102,7 +103,7 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists. Give another path, or --overwrite to replace it.")
 
 
-def _publish(folder: Path, target: Path) -> None:
+def publish(folder: Path, target: Path) -> None:
     """Rename a finished folder to its final name; what was there is removed last."""
     for inside in (*folder.glob("*/zarr.json"), *folder.iterdir(), folder):
         flush(inside)

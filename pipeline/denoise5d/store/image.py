@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
-from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,100 +16,36 @@ from zarr.errors import BaseZarrError
 
 from denoise5d.errors import InputError
 from denoise5d.geometry import AXES, NDIM, Box, Index, as_index
-from denoise5d.store.metadata import Description, Level, checked_axes, find_levels, native_dtype
+from denoise5d.store.base import Image, ImageInfo
+from denoise5d.store.metadata import Level, checked_axes, find_levels, native_dtype
 from denoise5d.store.region import read_region
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SAMPLES = 16
-_SAMPLE_VOXELS = 2**20
 _LISTED = 12
 
 Node: TypeAlias = "zarr.Array[Any] | zarr.Group"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInfo(Description):
-    """What is known of a stored image.
-
-    Attributes
-    ----------
-    path : Path
-        The path as it was given.
-    dataset : str
-        Path of the array below `path`; empty if `path` is the array.
-    axes : str
-        The stored order of axes, e.g. ``"CZYX"``; missing ones have length 1 in `shape`.
-    chunks : Index
-        Shape of a chunk in voxels, TCZYX; the inner chunk of a sharded array.
-    shards : Index or None
-        Shape of a shard in voxels, TCZYX; None if the array is not sharded.
-    zarr_format : int
-        2 or 3.
-    """
-
-    path: Path
-    dataset: str
-    axes: str
-    chunks: Index
-    shards: Index | None
-    zarr_format: int
-
-
-class Image:
-    """A stored image, seen as 5-D TCZYX whatever order of axes it is stored in."""
+class ZarrImage(Image):
+    """An array of a Zarr store."""
 
     def __init__(self, info: ImageInfo, array: zarr.Array[Any], folder: Path) -> None:
-        self.info = info
+        super().__init__(info)
         self._array = array
         self._folder = folder
 
-    def read(self, box: Box) -> NDArray[Any]:
-        """Return the voxels of a box.
+    @property
+    def files(self) -> Sequence[Path]:
+        """The array's metadata."""
+        return [self._folder / ("zarr.json" if self.info.zarr_format == 3 else ".zarray")]
 
-        Parameters
-        ----------
-        box : Box
-            Inside the image.
-
-        Returns
-        -------
-        ndarray
-            5-D TCZYX of ``box.shape``, C-contiguous, the image's dtype in native byte order.
-
-        Raises
-        ------
-        InputError
-            A file is damaged or cannot be read; the message names it.
-        """
-        if not Box.whole(self.info.shape).contains(box):
-            raise ValueError(f"{box} is not inside the image of {self.info.shape}")
+    def _read(self, box: Box, out: NDArray[Any]) -> None:
         axes = self.info.axes
         slices = dict(zip(AXES, box.slices, strict=True))
-        values = np.empty(box.shape, self.info.dtype)
-        known = values[tuple(slice(None) if axis in axes else 0 for axis in AXES)]
+        known = out[tuple(slice(None) if axis in axes else 0 for axis in AXES)]
         kept = [axis for axis in AXES if axis in axes]
         stored = known.transpose([kept.index(axis) for axis in axes])  # as it is on the disk
         read_region(self._array, self._folder, tuple(slices[a] for a in axes), axes, stored)
-        return values
-
-    def content_sample(self) -> str:
-        """Return a hex digest of shape, dtype and at most 16 chunks spread over the image.
-
-        Two images with different content have different digests unless all their differences lie
-        outside the sample; decoded values count, not how they are stored.
-        """
-        info = self.info
-        digest = blake2b(f"{info.shape} {info.dtype.name}".encode(), digest_size=16)
-        counts = [-(-n // c) for n, c in zip(info.shape, info.chunks, strict=True)]
-        total = prod(counts)
-        for number in sorted({(2 * k + 1) * total // (2 * _SAMPLES) for k in range(_SAMPLES)}):
-            cell = np.unravel_index(number, counts)
-            start = [int(i) * c for i, c in zip(cell, info.chunks, strict=True)]
-            lengths = _at_most(_SAMPLE_VOXELS, info.chunks)
-            ends = zip(start, lengths, info.shape, strict=True)
-            box = Box(as_index(start), as_index([min(a + b, n) for a, b, n in ends]))
-            digest.update(self.read(box).data)
-        return digest.hexdigest()
 
 
 def open_image(path: Path | str, *, axes: str | None = None, dataset: str | None = None) -> Image:
@@ -140,7 +73,7 @@ def open_image(path: Path | str, *, axes: str | None = None, dataset: str | None
         raise InputError(f"{root} cannot be read: {error.strerror or error}") from error
     within = folder.relative_to(root.absolute()).as_posix()
     info = _info(root, "" if within == "." else within, array, level, axes)
-    return Image(info, array, folder)
+    return ZarrImage(info, array, folder)
 
 
 def listed_datasets(path: Path) -> list[str]:
@@ -310,12 +243,3 @@ def _axes(array: zarr.Array[Any], level: Level | None, axes: str | None, what: P
         f"{what} has {array.ndim} axes of lengths {array.shape} and nothing says which ones. "
         "Give input.axes, e.g. ZYX or TYX."
     )
-
-
-def _at_most(voxels: int, shape: Index) -> Index:
-    """Return `shape` with its longest axes halved until it has at most so many voxels."""
-    lengths = list(shape)
-    while prod(lengths) > voxels:
-        longest = lengths.index(max(lengths))
-        lengths[longest] = -(-lengths[longest] // 2)
-    return as_index(lengths)

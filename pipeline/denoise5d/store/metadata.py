@@ -85,6 +85,11 @@ class Description:
     translations: tuple[float, ...] | None = None
     channels: dict[str, Any] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels, uncompressed."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
