@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import importlib.util
 import re
 import subprocess
 import sys
@@ -166,3 +168,15 @@ def test_formulas_are_drawn(site: Path) -> None:
     assert blocks > 8
     assert shown.count('<svg class="formula"') == blocks + inline
     assert "<math" not in shown
+
+
+def test_figures_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("draw", DOCS / "figures" / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    for name in draw.FIGURES:
+        text = html.unescape((DOCS / "figures" / f"{name}.svg").read_text())
+        assert draw.drawn_from() in text, f"{name}: python docs/figures/draw.py"
+    assert {path.stem for path in (DOCS / "figures").glob("*.svg")} == set(draw.FIGURES)
