@@ -338,11 +338,12 @@ def test_a_plan_needs_no_image(tmp_path: Path) -> None:
 def test_too_little_disk_is_refused_after_the_plan_is_shown(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("denoise5d.cli.plan"), "free_bytes", lambda _: 1000)
+    for module in ("cli.plan", "space"):
+        monkeypatch.setattr(import_module(f"denoise5d.{module}"), "free_bytes", lambda _: 1000)
     result = CliRunner().invoke(cli, ["plan", str(config)])
     assert "up to 16.0 KiB needed, 0.98 KiB free  TOO LITTLE" in result.stdout
     assert isinstance(result.exception, PlanError)
-    assert "has 0.98 KiB free, and the output may need 16.0 KiB" in str(result.exception)
+    assert "has 0.00 GiB free, and the output may need 0.00 GiB" in str(result.exception)
     result = CliRunner().invoke(cli, ["plan", "--json", str(config)])
     assert json.loads(result.stdout)["free_bytes"] == 1000
     assert isinstance(result.exception, PlanError)

@@ -34,6 +34,7 @@ def test_defaults_are_those_of_a_laptop(tmp_path: Path) -> None:
     assert config.input.dataset is None
     assert config.output.path == tmp_path / "b.zarr"
     assert config.output.dtype == "same"
+    assert config.output.format == "ome-zarr-0.5"
     assert (config.output.chunks, config.output.shards, config.output.shards_auto) == (
         None,
         None,
@@ -61,6 +62,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
 input: {path: /data/a.zarr, axes: tzyx, shape: [3, 1, 5, 6, 7], dtype: int16, dataset: "1"}
 output:
   path: ../b.zarr
+  format: ome-zarr-0.5
   dtype: float32
   chunks: [1, 1, 2, 3, 4]
   shards: [1, 1, 4, 3, 8]
@@ -134,6 +136,13 @@ def test_the_first_estimate_keeps_its_numbers_without_a_refinement(tmp_path: Pat
     assert load(tmp_path, text).denoise == DenoiseConfig(None, (0, 0, 0, 3, 3), 4, 0.2)
 
 
+@pytest.mark.parametrize("shards", ["", ", shards: auto", ", shards: null"])
+def test_an_older_format_has_no_shards(tmp_path: Path, shards: str) -> None:
+    text = f"input: {{path: a}}\noutput: {{path: b, format: ome-zarr-0.4{shards}}}\n"
+    output = load(tmp_path, text).output
+    assert (output.format, output.shards, output.shards_auto) == ("ome-zarr-0.4", None, False)
+
+
 def test_null_shards_mean_a_file_for_each_chunk(tmp_path: Path) -> None:
     output = load(tmp_path, "input: {path: a}\noutput: {path: b, shards: null}\n").output
     assert (output.shards, output.shards_auto) == (None, False)
@@ -183,8 +192,8 @@ def test_values_are_frozen(tmp_path: Path) -> None:
 
 
 KEYS = (
-    "path axes shape dtype dataset chunks shards gain offset read_noise sigma patch iterations "
-    "pvalue method quality ridge search group stride rounds "
+    "path axes shape dtype dataset format chunks shards gain offset read_noise sigma patch "
+    "iterations pvalue method quality ridge search group stride rounds "
     "halo memory_factor retries kind workers cpus memory dashboard jobs nodes walltime partition "
     "exclusive worker_ports python log_folder modules prologue mail_type signal_lead "
     "input noise <list> ~"

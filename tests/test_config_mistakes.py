@@ -271,6 +271,12 @@ WHOLE = [  # a file of its own; the whole line that is expected
     ("input: {path: a}\noutput:\n  path: b\n  shards: none", "4: output.shards: must be auto, "
      f"null (no shards) or {LIST_OF_FIVE}, got none; "
      "write for example auto or null or [1, 1, 256, 512, 512]"),
+    ("input: {path: a}\noutput:\n  path: b\n  shards: [1, 1, 2, 3, 2]\n  format: ome-zarr-0.4",
+     "4: output.shards: must not stand beside format: ome-zarr-0.4, which has no shards, "
+     "got [1, 1, 2, 3, 2]; remove one of the two"),
+    ("input: {path: a}\noutput:\n  path: b\n  format: 0.4",
+     "4: output.format: must be ome-zarr-0.5 or ome-zarr-0.4, got 0.4; "
+     "write for example ome-zarr-0.5 or ome-zarr-0.4"),
     ("input: {path: a}\noutput:\n  path: b\n  chunks: [1, 1, 2, 2, 2]\n  shards: [1, 1, 2, 3, 2]",
      "5: output.shards[3]: must be a multiple of output.chunks[3], which is 2, got 3; "
      "write for example auto or null or [1, 1, 256, 512, 512]"),

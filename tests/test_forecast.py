@@ -14,6 +14,7 @@ import zarr
 from click.testing import CliRunner, Result
 
 from denoise5d import forecast as module
+from denoise5d import space
 from denoise5d.batch import driver_script, job_gib
 from denoise5d.cli import cli
 from denoise5d.cluster import worker_script
@@ -256,7 +257,7 @@ def test_the_disk_matters_where_the_image_is(
 ) -> None:
     shape = (1, 1, 8, 64, 64)
     job(tmp_path, input={"path": "in.zarr", "shape": list(shape), "dtype": "uint16"})
-    monkeypatch.setattr(import_module("denoise5d.cli.plan"), "free_bytes", lambda _: free)
+    monkeypatch.setattr(space, "free_bytes", lambda _: free)
     assert plan(tmp_path / "run.yaml").exit_code == 0
     zarr.create_array(tmp_path / "in.zarr", shape=shape, chunks=shape, dtype="uint16")
     result = plan(tmp_path / "run.yaml")

@@ -63,12 +63,20 @@ def test_each_level_is_made_of_the_one_below(
         assert (level.layout.shards is None) == (shards is None)
         units = [-(-n // u) for n, u in zip(level.shape, level.layout.write_unit, strict=True)]
         assert level.files == prod(units) + 1
+        assert level.layout.format == "ome-zarr-0.5"
         assert level.grid.image_shape == level.shape
         pairs = list(zip(level.block_shape, level.layout.write_unit, strict=True))
         assert all(b % u == 0 for b, u in pairs)
         assert prod(level.block_shape) <= max(prod(level.layout.write_unit), 2**20)
         below = level.shape
     assert max(below[3:]) <= SMALLEST_LENGTH
+
+
+def test_levels_are_of_the_format_of_the_image() -> None:
+    layout = Layout((1, 1, 1, 128, 128), None, "ome-zarr-0.4")
+    levels = make_levels((1, 1, 1, 600, 900), ISOTROPIC, layout=layout, core_voxels=2**20)
+    assert [level.layout.format for level in levels] == ["ome-zarr-0.4"] * 2
+    assert levels[0].files == 3 * 4 + 2
 
 
 @given(st.integers(2, 5000), voxel_sizes)

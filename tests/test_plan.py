@@ -459,6 +459,19 @@ def test_impossible_layouts_are_refused(chunks, shards, rule):
         Layout(chunks, shards)
 
 
+def test_an_older_format_has_neither_shards_nor_huge_chunks():
+    chunks = (1, 1, 8, 8, 8)
+    with pytest.raises(
+        PlanError, match=r"output\.shards must be auto or null .*got \[1, 1, 8, 8, 8\]"
+    ):
+        Layout(chunks, chunks, "ome-zarr-0.4")
+    huge = (1, 1, 512, 1024, 1024)
+    Layout(huge).check_bytes(4)
+    Layout(huge, None, "ome-zarr-0.4").check_bytes(2)
+    with pytest.raises(PlanError, match=r"output\.chunks must be less than 2 GiB .* are 2\.00 GiB"):
+        Layout(huge, None, "ome-zarr-0.4").check_bytes(4)
+
+
 def test_the_write_unit_is_the_shard_or_else_the_chunk():
     assert Layout((1, 1, 8, 8, 8)).write_unit == (1, 1, 8, 8, 8)
     assert Layout((1, 1, 8, 8, 8), (1, 1, 16, 8, 8)).write_unit == (1, 1, 16, 8, 8)

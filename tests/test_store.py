@@ -41,6 +41,7 @@ from denoise5d.store import (
     free_bytes,
     has_windows,
     is_complete,
+    is_untouched,
     limit_threads,
     listed_datasets,
     open_image,
@@ -53,6 +54,11 @@ from denoise5d.store import (
 SHAPE: Index = (3, 2, 5, 6, 7)
 UNSHARDED = Layout((1, 1, 2, 4, 4), None)
 SHARDED = Layout((1, 1, 2, 4, 4), (1, 1, 4, 4, 8))
+OLDER = Layout((1, 1, 2, 4, 4), None, "ome-zarr-0.4")
+METADATA = {
+    "ome-zarr-0.5": ["0/zarr.json", "zarr.json"],
+    "ome-zarr-0.4": [".zattrs", ".zgroup", "0/.zarray", "0/.zattrs"],
+}
 INTEGERS = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
 
 
@@ -547,7 +553,7 @@ def test_checksums_depend_on_values_shape_and_type_alone() -> None:
 # --- the output ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", [UNSHARDED, SHARDED])
+@pytest.mark.parametrize("layout", [UNSHARDED, SHARDED, OLDER])
 @pytest.mark.parametrize("dtype", ["uint16", "longlong", "float32"])
 def test_what_is_written_is_read(tmp_path: Path, layout: Layout, dtype: str) -> None:
     data = counted(SHAPE, dtype)
@@ -560,7 +566,6 @@ def test_what_is_written_is_read(tmp_path: Path, layout: Layout, dtype: str) -> 
     read = zarr.open_array(tmp_path / "out.zarr/0", mode="r")
     assert read.dtype == dtype
     assert (read.chunks, read.shards) == (layout.chunks, layout.shards)
-    assert read.metadata.dimension_names == ("t", "c", "z", "y", "x")  # type: ignore[union-attr]
     np.testing.assert_array_equal(read[...], data)
     np.testing.assert_array_equal(open_image(tmp_path / "out.zarr").read(box), data[box.slices])
 
@@ -573,7 +578,8 @@ def test_floats_are_rounded_and_clipped_on_writing(tmp_path: Path) -> None:
     assert output.read(box).ravel().tolist() == [0, 2, 4, 65535]
 
 
-def test_metadata_are_carried_over_and_valid(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
+def test_metadata_are_carried_over_and_valid(tmp_path: Path, layout: Layout) -> None:
     channels = {
         "channels": [
             {"label": "nuclei", "color": "#00ffaa", "window": {"start": 5, "end": 90, "max": None}},
@@ -589,7 +595,7 @@ def test_metadata_are_carried_over_and_valid(tmp_path: Path) -> None:
         channels=channels,
     )
     path = tmp_path / "out.zarr"
-    new_output(path, image, dtype="float32")
+    new_output(path, image, layout, dtype="float32")
     yaozarrs.validate_zarr_store(str(path))
     info = open_image(path).info
     assert (info.scales, info.units, info.translations, info.name) == (
@@ -598,10 +604,18 @@ def test_metadata_are_carried_over_and_valid(tmp_path: Path) -> None:
         image.translations,
         "embryo",
     )
-    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    if layout is OLDER:
+        ome = attributes = json.loads((path / ".zattrs").read_text())
+        assert ome["multiscales"][0]["version"] == "0.4"
+        names = json.loads((path / "0/.zattrs").read_text())["_ARRAY_DIMENSIONS"]
+    else:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        ome = attributes["ome"]
+        assert ome["version"] == "0.5"
+        names = json.loads((path / "0/zarr.json").read_text())["dimension_names"]
+    assert names == ["t", "c", "z", "y", "x"]
     assert attributes["denoise5d"] == {"run": 1}
-    assert attributes["ome"]["version"] == "0.5"
-    assert attributes["ome"]["omero"] == {
+    assert ome["omero"] == {
         "rdefs": {"model": "color"},
         "channels": [
             {
@@ -621,44 +635,50 @@ def test_metadata_are_carried_over_and_valid(tmp_path: Path) -> None:
     }
 
 
-def test_the_least_metadata_are_valid_too(tmp_path: Path) -> None:
-    new_output(tmp_path / "out.zarr", described())
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
+def test_the_least_metadata_are_valid_too(tmp_path: Path, layout: Layout) -> None:
+    new_output(tmp_path / "out.zarr", described(), layout)
     yaozarrs.validate_zarr_store(str(tmp_path / "out.zarr"))
     assert open_image(tmp_path / "out.zarr").info.channels is None
 
 
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
 @pytest.mark.parametrize("channels", [{}, {"channels": None}, {"channels": ["a", {}, {}]}])
-def test_channels_are_completed_to_their_number(tmp_path: Path, channels: dict[str, Any]) -> None:
+def test_channels_are_completed_to_their_number(
+    tmp_path: Path, channels: dict[str, Any], layout: Layout
+) -> None:
     path = tmp_path / "out.zarr"
-    new_output(path, described(dtype="float32", channels=channels))
+    new_output(path, described(dtype="float32", channels=channels), layout)
     yaozarrs.validate_zarr_store(str(path))
     found = open_image(path).info.channels
     assert found is not None
     assert [channel["label"] for channel in found["channels"]] == ["channel 0", "channel 1"]
 
 
-def test_units_that_hold_only_fill_have_no_file(tmp_path: Path) -> None:
-    output = new_output(tmp_path / "out.zarr", described(), SHARDED)
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
+def test_units_that_hold_only_fill_have_no_file(tmp_path: Path, layout: Layout) -> None:
+    output = new_output(tmp_path / "out.zarr", described(), layout)
     made = files_below(output.path)
-    assert made == ["0/zarr.json", "zarr.json"]
+    assert made == METADATA[layout.format]
     fill(output, np.zeros(SHAPE, "float32"))
     output.sync(Box.whole(SHAPE))  # neither files nor folders are there
     assert files_below(output.path) == made
     assert not output.read(Box.whole(SHAPE)).any()
 
 
-@pytest.mark.parametrize("layout", [UNSHARDED, SHARDED])
+@pytest.mark.parametrize("layout", [UNSHARDED, SHARDED, OLDER])
 def test_a_second_attempt_replaces_what_the_first_left(tmp_path: Path, layout: Layout) -> None:
     data = counted(SHAPE)
     output = new_output(tmp_path / "out.zarr", described(), layout)
     fill(output, data)
-    file = output.path / "0/c/2/1/1/1/0"
+    key = "2/1/1/1/0" if layout is OLDER else "c/2/1/1/1/0"
+    file = output.path / "0" / key
     file.write_bytes(b"damaged")  # would be an error if writing read it
     leftover = file.with_name("0.0123456789abcdef.partial")
     leftover.write_bytes(b"half")
     neighbour = file.with_name("10.0123456789abcdef.partial")
     neighbour.write_bytes(b"of another unit")
-    with pytest.raises(InputError, match="c/2/1/1/1/0 cannot be read"):
+    with pytest.raises(InputError, match=f"0/{key} cannot be read"):
         output.read(Box.whole(SHAPE))
     fill(output, data)
     np.testing.assert_array_equal(output.read(Box.whole(SHAPE)), data)
@@ -691,27 +711,52 @@ def test_only_whole_write_units_are_written(tmp_path: Path, box: Box) -> None:
     assert len(files_below(output.path)) == 2 + right
 
 
-def test_files_are_flushed_and_all_folders_above(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = new_output(tmp_path / "out.zarr", described(), SHARDED)
-    flushed: list[str] = []
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of files and folders that are flushed from now on."""
+    names: list[str] = []
     fsync = os.fsync
 
     def record(descriptor: int) -> None:
-        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        names.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
+    return names
+
+
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
+def test_metadata_are_flushed_before_they_get_their_name(
+    tmp_path: Path, layout: Layout, flushed: list[str]
+) -> None:
+    new_output(tmp_path / "out.zarr", described(), layout)
+    folder = tmp_path.resolve() / ".out.zarr.incomplete"
+    wanted = [folder / name for name in [*METADATA[layout.format], "0", "."]]
+    assert set(flushed[:-1]) == set(map(str, wanted))
+    assert flushed[-1] == str(tmp_path.resolve())
+
+
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
+def test_files_are_flushed_and_all_folders_above(
+    tmp_path: Path, layout: Layout, flushed: list[str]
+) -> None:
+    output = new_output(tmp_path / "out.zarr", described(), layout)
+    flushed.clear()
     fill(output, counted(SHAPE))
-    written, flushed = flushed, []
+    written = flushed.copy()
+    flushed.clear()
     output.sync(Box((1, 0, 0, 0, 0), (2, 1, 5, 6, 7)))
     folder = (tmp_path / "out.zarr/0").resolve()
     files = {Path(name).relative_to(folder).as_posix() for name in written}
-    assert files == {name.removeprefix("0/") for name in files_below(output.path) if "/c/" in name}
+    made = set(files_below(output.path)) - set(METADATA[layout.format])
+    assert files == {name.removeprefix("0/") for name in made}
     names = [Path(name).relative_to(folder).as_posix() for name in flushed]
-    folders = [".", "c", "c/1", "c/1/0", "c/1/0/0", "c/1/0/0/0"]
-    folders += ["c/1/0/0/1", "c/1/0/1", "c/1/0/1/0", "c/1/0/1/1"]
+    top = "" if layout is OLDER else "c/"
+    folders = {(folder / top).relative_to(folder).as_posix(), "."}
+    for file in made:
+        if file.startswith(f"0/{top}1/0/"):
+            parents = Path(file.removeprefix("0/")).parents
+            folders |= {parent.as_posix() for parent in parents}
     assert sorted(names) == sorted(folders)
     assert names[-1] == "."
 
@@ -781,6 +826,24 @@ def test_existing_paths_are_kept(tmp_path: Path) -> None:
     assert path.read_text() == "notes"
 
 
+def test_another_format_replaces_the_old_files(tmp_path: Path) -> None:
+    path = tmp_path / "out.zarr"
+    for layout in (SHARDED, OLDER, UNSHARDED):
+        create_output(
+            path,
+            described(),
+            layout=layout,
+            dtype=np.dtype("uint16"),
+            provenance={"layout": layout.format},
+            overwrite=True,
+        )
+        assert files_below(tmp_path) == [f"out.zarr/{name}" for name in METADATA[layout.format]]
+        assert read_provenance(path) == {"layout": layout.format}
+        assert is_untouched(path)
+        fill(open_output(path), counted(SHAPE))
+        assert not is_untouched(path)
+
+
 def test_an_output_through_a_link_is_made_where_it_points(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (tmp_path / "out.zarr").symlink_to(tmp_path / "scratch/real.zarr")
@@ -822,14 +885,19 @@ def test_places_where_nothing_can_be_made(tmp_path: Path, monkeypatch: pytest.Mo
     assert files_below(tmp_path) == ["file"]
 
 
-def test_a_kill_while_creating_leaves_nothing_under_the_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", [SHARDED, OLDER])
+def test_a_kill_while_creating_leaves_nothing_under_the_name(
+    tmp_path: Path, layout: Layout
+) -> None:
     path = tmp_path / "out.zarr"
     half = tmp_path / ".out.zarr.incomplete"
     (half / "0").mkdir(parents=True)  # what a kill leaves
     (half / "0/zarr.json").write_text("{")
     with pytest.raises(OutputError, match="not an output of denoise5d"):
         open_output(path)
-    new_output(path, described())
+    new_output(path, described(), layout)
+    assert open_output(path).shape == SHAPE
+    assert files_below(path) == METADATA[layout.format]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.zarr"]
 
 
@@ -894,8 +962,10 @@ def test_threads_can_be_limited() -> None:
 # ---- levels of a pyramid
 
 
-@pytest.fixture
-def flat(tmp_path: Path) -> tuple[Path, Description, tuple[PyramidLevel, ...]]:
+@pytest.fixture(params=["ome-zarr-0.5", "ome-zarr-0.4"])
+def flat(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> tuple[Path, Description, tuple[PyramidLevel, ...]]:
     """An output of 300 x 1000 pixels with two levels to come."""
     shape = (1, 2, 1, 300, 1000)
     image = Description(
@@ -906,7 +976,8 @@ def flat(tmp_path: Path) -> tuple[Path, Description, tuple[PyramidLevel, ...]]:
         units=(None, None, "micrometer", "micrometer", "micrometer"),
         translations=(0.0, 0.0, 0.0, 10.0, 20.0),
     )
-    layout = Layout((1, 1, 1, 128, 128), (1, 1, 1, 256, 256))
+    shards = (1, 1, 1, 256, 256) if request.param == "ome-zarr-0.5" else None
+    layout = Layout((1, 1, 1, 128, 128), shards, request.param)
     path = tmp_path / "flat.zarr"
     create_output(path, image, layout=layout, dtype=image.dtype, provenance={"run": 1})
     return path, image, make_levels(shape, image.scales, layout=layout, core_voxels=2**20)
@@ -943,12 +1014,19 @@ def test_levels_are_named_once_they_are_described(
     assert open_image(path).info.shape == image.shape, "the finest level is the image"
     assert open_image(path).info.translations == image.translations
 
-    before = (path / "zarr.json").stat()
+    before = metadata_of(path)
     describe_levels(path, image, levels)
-    assert (path / "zarr.json").stat() == before, "what is so already is not written"
+    assert metadata_of(path) == before, "what is so already is not written"
     describe_levels(path, image, ())
     assert listed_datasets(path) == ["0"]
-    assert "type" not in zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]
+    yaozarrs.validate_zarr_store(path)
+    assert all(b'"mean"' not in content for content, _ in metadata_of(path).values())
+
+
+def metadata_of(path: Path) -> dict[str, tuple[bytes, int]]:
+    """Return content and age of the files in a folder."""
+    files = [inside for inside in path.iterdir() if inside.is_file()]
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
 def test_a_level_made_anew_is_empty(

@@ -14,6 +14,7 @@ from denoise5d.machine import this_machine
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import Job, io_threads, ledger_path, open_input, prepare_begun
 from denoise5d.store import (
+    METADATA_FILES,
     Image,
     Output,
     is_complete,
@@ -21,6 +22,7 @@ from denoise5d.store import (
     open_image,
     open_output,
     read_provenance,
+    zarr_format_of,
 )
 
 
@@ -83,7 +85,9 @@ def open_begun(config: Config) -> BegunRun:
 def _sound_output(job: Job, ledger: Ledger) -> Output:
     """Open the output, if its metadata are what the run wrote."""
     path = job.config.output.path
-    advice = "put back its zarr.json files, or begin anew with `denoise5d run --overwrite`"
+    layout = job.plan.layout
+    files = METADATA_FILES[layout.format]
+    advice = f"put back its {files} files, or begin anew with `denoise5d run --overwrite`"
     try:
         output, found = open_output(path), open_image(path).info
     except (OutputError, InputError) as error:
@@ -95,8 +99,8 @@ def _sound_output(job: Job, ledger: Ledger) -> Output:
     wanted: dict[str, Any] = {
         key: getattr(job.image, key) for key in ("name", "shape", "scales", "units", "translations")
     }
-    layout = job.plan.layout
     wanted |= {"dtype": job.dtype, "axes": AXES, "chunks": layout.chunks, "shards": layout.shards}
+    wanted |= {"zarr_format": zarr_format_of(layout.format)}
     for key, value in wanted.items():
         if getattr(found, key) != value:
             raise WrongOutputError(

@@ -24,7 +24,6 @@ from denoise5d.dispatch import BlockDone, Dispatch, Failure, Run
 from denoise5d.errors import (
     BlocksFailedError,
     OutputError,
-    PlanError,
     StoppedByHandError,
     StoppedEarlyError,
 )
@@ -40,7 +39,6 @@ from denoise5d.jobs import asked_to_stop, write_driver_facts
 from denoise5d.ledger import Ledger, check_fingerprint, discard
 from denoise5d.lock import OutputLock, Owner, read_owner
 from denoise5d.prepare import (
-    GIB,
     Job,
     grid_header,
     ledger_path,
@@ -50,10 +48,10 @@ from denoise5d.prepare import (
     prepare,
 )
 from denoise5d.slurm import Silent, ending, job_end
+from denoise5d.space import check_space, too_many_files
 from denoise5d.store import (
     Image,
     create_output,
-    free_bytes,
     is_untouched,
     made_by_conversion,
     open_output,
@@ -134,7 +132,7 @@ def check(config: Config, *, overwrite: bool) -> Job:
         check_fingerprint(ledger_path(config), fingerprint(job, image))
     else:
         given_noise(config.noise, image.info.shape[1])
-        _check_space(job, job.output_bytes)
+        check_space(job)
     check_time(job)
     return job
 
@@ -186,7 +184,9 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
     if noise is None:
         log.info("estimating the noise from a sample of the image")
         noise = [estimate.model for estimate in estimate_noise(image)]
-    _check_space(job, job.output_bytes)
+    check_space(job)
+    if many := too_many_files(job.plan):
+        log.warning("%s", many)
     identity = fingerprint(job, image)
     discard(ledger)
     create_output(
@@ -242,19 +242,8 @@ def _resume(job: Job, image: Image) -> Run:
             list(wanted),
             list(job.plan.grid.block_shape),
         )
-    left = 1 - ledger.done_count / ledger.blocks
-    _check_space(job, int(job.output_bytes * left))
+    check_space(job, 1 - ledger.done_count / ledger.blocks)
     return Run(job, ledger, frozen_noise(ledger.header))
-
-
-def _check_space(job: Job, needed: int) -> None:
-    free = free_bytes(job.config.output.path)
-    if free < needed:
-        raise PlanError(
-            f"the disk of output.path {job.config.output.path} has {free / GIB:.2f} GiB free, and "
-            f"the output may need {needed / GIB:.2f} GiB (uncompressed); make room, or choose "
-            f"another output.path"
-        )
 
 
 class _Stop:

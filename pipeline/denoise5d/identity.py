@@ -38,6 +38,7 @@ def fingerprint(job: Job, image: Image) -> dict[str, Any]:
             "content": image.content_sample(),
         },
         "output": {
+            "format": config.output.format,
             "dtype": job.dtype.name,
             "chunks": config.output.chunks or "auto",
             "shards": "auto" if config.output.shards_auto else config.output.shards,

@@ -10,12 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, log, prod
+from typing import Literal, TypeAlias
 
 from denoise5d.errors import PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
 from denoise5d.shapes import BLOCKS_A_WORKER
 
+OutputFormat: TypeAlias = Literal["ome-zarr-0.5", "ome-zarr-0.4"]
+"""A version of OME-Zarr: 0.5 is stored as Zarr v3, 0.4 as Zarr v2, which knows no shards."""
+
 FLOAT32_BYTES = 4
+
+_BLOSC_BYTES = 2**31 - 17  # what the codec of OME-Zarr 0.4 can take at a time
 
 _CHUNK_VOXELS = 2**20  # an automatic chunk holds this to just below twice as much
 _SMALLEST_CHUNK_VOXELS = 2**15
@@ -37,17 +43,25 @@ class Layout:
     shards : Index or None
         Shape of a shard, a file of many chunks, in voxels: a whole multiple of `chunks` on every
         axis. None: a file for each chunk.
+    format : {"ome-zarr-0.5", "ome-zarr-0.4"}
+        How the files are written.
 
     Raises
     ------
     PlanError
-        If a length is below 1, or a shard is no whole number of chunks.
+        If a length is below 1, a shard is no whole number of chunks, or the format has no shards.
     """
 
     chunks: Index
     shards: Index | None = None
+    format: OutputFormat = "ome-zarr-0.5"
 
     def __post_init__(self) -> None:
+        if self.shards is not None and self.format == "ome-zarr-0.4":
+            raise PlanError(
+                f"output.shards must be auto or null with output.format ome-zarr-0.4, which has no "
+                f"shards, got {list(self.shards)}"
+            )
         for key, shape in (("chunks", self.chunks), ("shards", self.shards)):
             if shape is not None and min(shape) < 1:
                 raise PlanError(f"output.{key} must be at least 1 on every axis, got {list(shape)}")
@@ -60,6 +74,15 @@ class Layout:
                 f"Change one of them, or leave one of them to `auto`."
             )
 
+    def check_bytes(self, itemsize: int) -> None:
+        """Raise PlanError if a chunk of so many bytes a voxel is more than its codec can take."""
+        size = prod(self.chunks) * itemsize
+        if self.format == "ome-zarr-0.4" and size > _BLOSC_BYTES:
+            raise PlanError(
+                f"output.chunks must be less than 2 GiB with output.format ome-zarr-0.4, got "
+                f"{list(self.chunks)}, which are {size / 2**30:.2f} GiB; make output.chunks smaller"
+            )
+
     @property
     def write_unit(self) -> Index:
         """Shape of what one file holds, in voxels."""
@@ -68,6 +91,16 @@ class Layout:
     def write_units(self, image_shape: Index) -> int:
         """Return the number of write units, or files of voxels, that an image of a shape takes."""
         return _units(image_shape, self.write_unit)
+
+    @property
+    def metadata_files(self) -> int:
+        """Number of files of metadata of an array, and as many of the whole image."""
+        return 1 if self.format == "ome-zarr-0.5" else 2
+
+    def folders(self, image_shape: Index) -> int:
+        """Return the number of folders that these files lie in: a level for each axis but X."""
+        counts = [-(-n // u) for n, u in zip(image_shape, self.write_unit, strict=True)]
+        return sum(prod(counts[:depth]) for depth in range(1, len(counts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +150,7 @@ def choose_layout(
     chunks: Index | None,
     shards: Index | None,
     shards_auto: bool,
+    output_format: OutputFormat = "ome-zarr-0.5",
     budget: Budget,
 ) -> Layout:
     """Return the layout of the output, choosing what the YAML leaves to `auto`.
@@ -135,7 +169,9 @@ def choose_layout(
     shards : Index or None
         Shape of a shard in voxels; None: no shards, unless `shards_auto`.
     shards_auto : bool
-        Choose the shards.
+        Choose the shards; the format must have them.
+    output_format : {"ome-zarr-0.5", "ome-zarr-0.4"}
+        How the files are written.
     budget : Budget
         Workers and their memory.
 
@@ -146,10 +182,10 @@ def choose_layout(
     """
     auto = chunks or _auto_chunks(image_shape, halo, budget)
     if shards_auto:
-        return Layout(auto, _auto_shards(image_shape, halo, auto, budget))
+        return Layout(auto, _auto_shards(image_shape, halo, auto, budget), output_format)
     if shards is not None and chunks is None:
         auto = as_index([_nearest_divisor(s, c) for s, c in zip(shards, auto, strict=True)])
-    return Layout(auto, shards)
+    return Layout(auto, shards, output_format)
 
 
 def _auto_chunks(image_shape: Index, halo: Index, budget: Budget) -> Index:

@@ -13,7 +13,7 @@ where voxels would otherwise be finer in Z than in Y and X, and only if that bri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
@@ -77,8 +77,8 @@ class PyramidLevel:
 
     @property
     def files(self) -> int:
-        """Number of its files: the write units and one of metadata."""
-        return self.layout.write_units(self.shape) + 1
+        """Number of its files: the write units and those of metadata."""
+        return self.layout.write_units(self.shape) + self.layout.metadata_files
 
     def source(self, box: Box) -> Box:
         """Return the voxels below that make the voxels of a box."""
@@ -146,9 +146,10 @@ def _clipped(layout: Layout, shape: Index) -> Layout:
     """Return a layout whose chunks and shards are no larger than they need be for a shape."""
     chunks = as_index([min(c, n) for c, n in zip(layout.chunks, shape, strict=True)])
     if layout.shards is None:
-        return Layout(chunks)
+        return replace(layout, chunks=chunks)
     lengths = zip(layout.shards, chunks, shape, strict=True)
-    return Layout(chunks, as_index([min(s, -(-n // c) * c) for s, c, n in lengths]))
+    shards = as_index([min(s, -(-n // c) * c) for s, c, n in lengths])
+    return replace(layout, chunks=chunks, shards=shards)
 
 
 def _block_shape(shape: Index, unit: Index, most: int) -> Index:

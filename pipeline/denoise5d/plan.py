@@ -21,7 +21,8 @@ from denoise5d.shapes import fastest_shape, largest_shape
 
 __all__ = ["Budget", "Layout", "Plan", "choose_layout", "make_plan"]
 
-_METADATA_FILES = 4  # zarr.json of the group and of the array, ledger, lock
+_FOLDERS = 4  # image, array, "c", and beside them that of the run
+_RUN_FILES = 2  # ledger and lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,12 @@ class Plan:
     @property
     def files(self) -> int:
         """Number of files: the write units and a few of metadata."""
-        return self.write_units + _METADATA_FILES
+        return self.write_units + 2 * self.layout.metadata_files + _RUN_FILES
+
+    @property
+    def inodes(self) -> int:
+        """Number of files and folders, which a file system may have no more of."""
+        return self.files + self.layout.folders(self.grid.image_shape) + _FOLDERS
 
     def output_bytes(self, itemsize: int) -> int:
         """Return the bytes of all voxels of the output, uncompressed, at `itemsize` bytes each."""
@@ -89,6 +95,7 @@ class Plan:
         """Return the plan as a dict of plain values, keys with their unit."""
         layout, budget = self.layout, self.budget
         return {
+            "format": layout.format,
             "image_shape": list(self.grid.image_shape),
             "block_shape": list(self.grid.block_shape),
             "block_counts": list(self.grid.counts),

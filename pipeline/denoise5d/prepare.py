@@ -19,18 +19,10 @@ import numpy as np
 from denoise5d.config import Config, DenoiseConfig
 from denoise5d.errors import InputError, OutputError, PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
-from denoise5d.kernel import (
-    build_info,
-    reach,
-    scratch_bytes,
-)
+from denoise5d.kernel import build_info, reach, scratch_bytes
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
 from denoise5d.machine import Machine, this_machine
-from denoise5d.parameters import (
-    Parameters,
-    resolve_parameters,
-    resolve_ridge,
-)
+from denoise5d.parameters import Parameters, resolve_parameters, resolve_ridge
 from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
 from denoise5d.slurm import smallest_node
 from denoise5d.store import Description, Image, ImageInfo, open_image
@@ -180,7 +172,9 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
         plan = _begun_plan(Ledger.open(ledger, read_only=True), budget)
     else:
         plan = _new_plan(config, image.shape, parameters, budget)
-    return Job(config, image, parameters, plan, _dtype(config, image))
+    dtype = _dtype(config, image)
+    plan.layout.check_bytes(dtype.itemsize)
+    return Job(config, image, parameters, plan, dtype)
 
 
 def prepare_begun(config: Config, image: Description, ledger: Ledger) -> Job:
@@ -237,6 +231,7 @@ def grid_header(plan: Plan) -> dict[str, Any]:
         "exact_halo": plan.exact_halo,
         "chunks": plan.layout.chunks,
         "shards": plan.layout.shards,
+        "output_format": plan.layout.format,
     }
 
 
@@ -249,6 +244,7 @@ def _new_plan(config: Config, image_shape: Index, parameters: Parameters, budget
         chunks=config.output.chunks,
         shards=config.output.shards,
         shards_auto=config.output.shards_auto,
+        output_format=config.output.format,
         budget=budget,
     )
     return make_plan(
@@ -268,6 +264,7 @@ def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
             as_index(header[key]) for key in ("image_shape", "block_shape", "halo", "chunks")
         )
         shards = None if header["shards"] is None else as_index(header["shards"])
+        layout = Layout(chunks, shards, header["output_format"])
         exact_halo = bool(header["exact_halo"])
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(
@@ -275,7 +272,7 @@ def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
             f"begin anew with --overwrite"
         ) from error
     grid = BlockGrid(image_shape, block_shape, halo)
-    plan = Plan(grid, Layout(chunks, shards), budget, exact_halo)
+    plan = Plan(grid, layout, budget, exact_halo)
     if plan.bytes_per_worker > budget.memory_bytes:
         raise PlanError(
             f"the blocks that this run began with ({list(block_shape)}) need "

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from denoise5d import cli, lock
+from denoise5d import cli, lock, space
 from denoise5d import execute as execute_module
 from denoise5d.errors import (
     BlocksFailedError,
@@ -141,7 +141,7 @@ def test_an_output_that_cannot_be_written(film: Project, start: Start) -> None:
 
 def test_no_space(film: Project, start_without_workers: Start) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute_module, "free_bytes", lambda _: 2 * 96 * 96 - 1)
+        patch.setattr(space, "free_bytes", lambda _: 2 * 96 * 96 - 1)
         with pytest.raises(PlanError, match="make room") as caught:
             start_without_workers(film)
     assert caught.value.exit_code == 2

@@ -41,6 +41,10 @@ def done(project: Project, start: Start) -> Project:
         ({"output": OUTPUT | {"dtype": "float32"}}, 'output.dtype: "uint16" -> "float32"'),
         ({"output": OUTPUT | {"chunks": [1, 1, 1, 32, 32]}}, "output.chunks: "),
         ({"output": OUTPUT | {"shards": [1, 1, 1, 32, 32]}}, "output.shards: "),
+        (
+            {"output": OUTPUT | {"format": "ome-zarr-0.4"}},
+            'output.format: "ome-zarr-0.5" -> "ome-zarr-0.4"',
+        ),
         ({"input": {"path": "other.zarr"}}, "input.path: "),
     ],
 )
@@ -136,6 +140,26 @@ def test_a_foreign_output_is_never_touched(project: Project, start_without_worke
     with pytest.raises(OutputError, match="was not made by denoise5d"):
         start_without_workers(project, overwrite=True)
     assert (project.output / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_older_image_that_convert_made_is_never_touched_either(
+    overwrite: bool, project: Project, start_without_workers: Start
+) -> None:
+    """The mark is found in either format."""
+    project.image(structured((1, 1, 1, 64, 64), "uint16")).write()
+    marked = {"denoise5d": {"made_by": "convert"}}
+    zarr.create_group(project.output, zarr_format=2, attributes=marked)
+    with pytest.raises(OutputError, match="convert"):
+        start_without_workers(project, overwrite=overwrite)
+    assert zarr.open_group(project.output, mode="r").attrs["denoise5d"] == marked["denoise5d"]
+
+
+def test_another_format_begins_anew(done: Project, start: Start) -> None:
+    done.write(output=OUTPUT | {"format": "ome-zarr-0.4"}, blocks=BLOCKS)
+    start(done, overwrite=True)
+    assert not (done.output / "zarr.json").exists()
+    done.check()
 
 
 def test_overwrite_begins_anew(done: Project) -> None:

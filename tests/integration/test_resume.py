@@ -37,11 +37,12 @@ BLOCKS = 24
 
 
 @pytest.fixture
-def slow(project: Project) -> Project:
-    """A run of blocks that take some tenths of a second each."""
+def slow(project: Project, request: pytest.FixtureRequest) -> Project:
+    """A run of blocks that take some tenths of a second each; its parameter is a format."""
+    output_format = getattr(request, "param", "ome-zarr-0.5")
     project.image(structured((1, 1, 12, 128, 192), "uint16"), chunks=(1, 1, 12, 32, 32))
     return project.write(
-        output={"chunks": [1, 1, 12, 16, 16], "shards": None},
+        output={"format": output_format, "chunks": [1, 1, 12, 16, 16], "shards": None},
         denoise={"iterations": 3},
         blocks={"shape": [1, 1, 12, 32, 32]},
     )
@@ -92,6 +93,7 @@ def _status(project: Project) -> str:
     return subprocess.check_output(command, text=True, timeout=PATIENCE_SECONDS)
 
 
+@pytest.mark.parametrize("slow", ["ome-zarr-0.4"], indirect=True)
 def test_signals_drain(slow: Project) -> None:
     """Ctrl-C in a terminal reaches the workers too; SIGTERM is for the driver alone."""
     committed = slow.lines()
@@ -253,11 +255,12 @@ def patched_workers(client: Client, plugin: WorkerPlugin) -> Iterator[None]:
         client.unregister_worker_plugin("patch")
 
 
+@pytest.mark.parametrize("output_format", ["ome-zarr-0.5", "ome-zarr-0.4"])
 def test_killed_between_output_and_ledger(
-    slow: Project, start: Start, monkeypatch: pytest.MonkeyPatch
+    output_format: str, slow: Project, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The output is there and nothing is in it: the same command goes on."""
-    slow.write(blocks={"shape": [1, 1, 12, 128, 192]})
+    slow.write(blocks={"shape": [1, 1, 12, 128, 192]}, output={"format": output_format})
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "create", _killed)
         with pytest.raises(KeyboardInterrupt):

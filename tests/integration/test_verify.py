@@ -53,6 +53,9 @@ PLANE: dict[str, Any] = {
 
 CHUNK = "0/c/0/0/0"
 
+OLDER = PLANE | {"output": PLANE["output"] | {"format": "ome-zarr-0.4"}}
+"""The same as OME-Zarr 0.4."""
+
 
 @pytest.fixture
 def done(project: Project, start: Start) -> Project:
@@ -127,6 +130,13 @@ CASES = {
             "output": {"dtype": "float32", "chunks": [1, 1, 1, 64, 64], "shards": None},
             "noise": "auto",
             "blocks": {"shape": [1, 1, 1, 128, 64]},
+        },
+    ),
+    "OME-Zarr 0.4, two channels a block": (
+        (2, 2, 9, 37, 45),
+        {
+            "output": {"format": "ome-zarr-0.4", "chunks": [1, 1, 4, 16, 16]},
+            "blocks": {"shape": [1, 2, 8, 32, 32]},
         },
     ),
     "one block": ((1, 1, 1, 40, 40), {}),
@@ -214,14 +224,20 @@ def swap(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, empty, Path.unlink, swap])
-@pytest.mark.parametrize("shards", [None, [1, 1, 1, 32, 32]])
+@pytest.mark.parametrize(
+    ("output", "key"),
+    [
+        ({"shards": None}, f"{CHUNK}/3/2"),
+        ({"shards": [1, 1, 1, 32, 32]}, f"{CHUNK}/1/0"),
+        ({"format": "ome-zarr-0.4"}, "0/0/0/0/3/2"),
+    ],
+)
 def test_a_damaged_file_is_found(
-    damage: Callable[[Path], None], shards: list[int] | None, project: Project, start: Start
+    damage: Callable[[Path], None], output: dict[str, Any], key: str, project: Project, start: Start
 ) -> None:
     project.image(structured((1, 1, 1, 64, 64), "uint16"))
-    start(project.write(**PLANE | {"output": PLANE["output"] | {"shards": shards}}))
-    row, first = (3, 2) if shards is None else (1, 0)
-    file = project.output / CHUNK / str(row) / str(first)
+    start(project.write(**PLANE | {"output": PLANE["output"] | output}))
+    file = project.output / key
     if damage is swap:
         file = file.with_name("0")
     damage(file)
@@ -338,6 +354,57 @@ def test_edited_metadata_are_found(
     message = doubt(done)
     assert words in message
     assert "put back its zarr.json files" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "edit", "words"),
+    [
+        (
+            ".zattrs",
+            lambda v: v["multiscales"][0]["axes"][4].update(unit="meter"),
+            "must give units as (None, None, None, None, None)",
+        ),
+        (
+            ".zattrs",
+            lambda v: v["denoise5d"]["fingerprint"].update(estimator=0),
+            "is not the image that its ledger",
+        ),
+        (".zattrs", lambda v: v.pop("denoise5d"), "not an output of denoise5d"),
+        (".zattrs", lambda v: v.pop("multiscales"), "The metadata are damaged"),
+        ("0/.zarray", lambda v: v.update(shape=[1, 1, 1, 64, 65]), "must give shape as"),
+        ("0/.zarray", lambda v: v.pop("dtype"), "The metadata are damaged"),
+        ("0/.zarray", lambda v: v.update(chunks=[1, 1, 1, 32, 32]), "must give chunks as"),
+        ("0/.zarray", None, "The metadata are damaged"),
+        (".zgroup", None, "The metadata are damaged"),
+    ],
+)
+def test_edited_metadata_of_the_older_format_are_found(
+    key: str,
+    edit: Callable[[dict[str, Any]], None] | None,
+    words: str,
+    project: Project,
+    start: Start,
+) -> None:
+    project.image(structured((1, 1, 1, 64, 64), "uint16"))
+    start(project.write(**OLDER))
+    if edit is None:
+        (project.output / key).unlink()
+    else:
+        edit_json(project.output / key, edit)
+    message = doubt(project)
+    assert words in message
+    assert "put back its .zgroup, .zattrs and .zarray files" in message
+
+
+def test_an_image_of_another_format_is_found(done: Project) -> None:
+    """As after a conversion, by whatever keeps all attributes."""
+    attributes = zarr.open_group(done.output, mode="r").attrs.asdict()
+    shutil.rmtree(done.output)
+    attributes |= attributes.pop("ome")
+    zarr.create_group(done.output, attributes=attributes, zarr_format=2)
+    chunks, values = (1, 1, 1, 16, 16), done.expected()
+    zarr.create_array(done.output / "0", data=values, chunks=chunks, zarr_format=2)
+    assert "must give zarr_format as 3" in doubt(done)
 
 
 def test_contrast_and_colours_may_be_edited(project: Project, start: Start) -> None:

@@ -81,7 +81,7 @@ def test_what_run_would_refuse_is_not_submitted(
         patch.setattr("denoise5d.forecast._RATES", dict.fromkeys(RATES, (1e-4, 1e-4)))
         refused(PlanError, r"takes about .* and a job has 1 s \(cluster.walltime less")
     with monkeypatch.context() as patch:
-        patch.setattr("denoise5d.execute.free_bytes", lambda _: 1)
+        patch.setattr("denoise5d.space.free_bytes", lambda _: 1)
         refused(PlanError, "make room, or choose another output.path")
     with monkeypatch.context() as patch:
         patch.setenv("PATH", "/nowhere")

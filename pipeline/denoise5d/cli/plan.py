@@ -15,7 +15,6 @@ from denoise5d.batch import driver_script, job_gib, walltime
 from denoise5d.cli.console import duration, number, say, shape, show_table, size, voxels
 from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
-from denoise5d.errors import PlanError
 from denoise5d.forecast import Forecast, check_time, forecast
 from denoise5d.identity import fingerprint, given_noise
 from denoise5d.ledger import check_fingerprint
@@ -31,6 +30,7 @@ from denoise5d.prepare import (
     open_input,
     prepare,
 )
+from denoise5d.space import check_space, too_many_files
 from denoise5d.store import free_bytes
 
 yaml_argument = click.argument(
@@ -70,7 +70,7 @@ def plan(yaml: Path, as_json: bool, rate: float | None) -> None:
       image_shape, block_shape, block_counts, largest_padded_shape, halo, exact_halo
       blocks, workers, threads, rounds, redundancy
       memory_factor, reserve_bytes, memory_bytes, bytes_per_worker
-      chunks, shards, files           of the output; shards null: none
+      format, chunks, shards, files   of the output; shards null: none
       rate                            voxels per second and thread that the times are reckoned with
       block_seconds, worker_seconds   of the largest block; of all workers together
       output_bytes, free_bytes        needed at most, and free on its disk
@@ -100,12 +100,8 @@ def show_plan(
         return
     if begun:
         check_fingerprint(ledger_path(config), fingerprint(job, open_input(config)))
-    elif free < job.output_bytes:
-        raise PlanError(
-            f"the disk of output.path {config.output.path} has {size(free)} free, and the output "
-            f"may need {size(job.output_bytes)} (uncompressed); make room, or choose another "
-            f"output.path"
-        )
+    else:
+        check_space(job)
 
 
 def noise_words(models: list[NoiseModel]) -> str:
@@ -168,10 +164,10 @@ def _rows(job: Job, free: int, expected: Forecast, *, begun: bool) -> list[tuple
         ("redundancy", f"{job.plan.redundancy:.3f}  (voxels read over voxels written)"),
         *_machine_rows(job),
         *_time_rows(job, expected),
-        ("output", f"{job.config.output.path}  ({job.dtype})"),
+        ("output", f"{job.config.output.path}  ({layout.format}, {job.dtype})"),
         ("chunks", str(list(layout.chunks))),
         ("shards", "none: a file for each chunk" if layout.shards is None else _shards(layout)),
-        ("files", str(job.plan.files)),
+        ("files", too_many_files(job.plan) or str(job.plan.files)),
         ("disk", space + short),
     ]
     if begun:

@@ -293,10 +293,11 @@ def _config(model: ConfigModel, source: Path) -> Config:
         ),
         output=OutputConfig(
             path=_absolute(output.path, source.parent),
+            format=output.format,
             dtype=output.dtype,
             chunks=_index(output.chunks),
             shards=_index(output.shards),
-            shards_auto=output.shards == "auto",
+            shards_auto=output.shards == "auto" and output.format != "ome-zarr-0.4",
         ),
         noise=None if model.noise == "auto" else _noise(model.noise),
         denoise=_denoise(model.denoise),

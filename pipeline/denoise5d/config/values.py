@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from denoise5d.geometry import Index
+from denoise5d.layout import OutputFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class OutputConfig:
     ----------
     path : Path
         The OME-Zarr image, absolute, links followed; not the input, nor in it, nor around it.
+    format : {"ome-zarr-0.5", "ome-zarr-0.4"}
+        Version of OME-Zarr that is written.
     dtype : {"same", "float32"}
         Type of the voxels: as the input's, or float32.
     chunks : Index or None
@@ -57,6 +60,7 @@ class OutputConfig:
     """
 
     path: Path
+    format: OutputFormat
     dtype: Literal["same", "float32"]
     chunks: Index | None
     shards: Index | None

@@ -7,6 +7,7 @@ from denoise5d.store.base import Image, ImageInfo
 from denoise5d.store.disk import (
     check_target,
     free_bytes,
+    free_files,
     is_ours,
     made_by_conversion,
     output_errors,
@@ -15,6 +16,7 @@ from denoise5d.store.disk import (
     remove,
     staged,
 )
+from denoise5d.store.formats import METADATA_FILES, zarr_format_of
 from denoise5d.store.image import listed_datasets, open_image
 from denoise5d.store.metadata import (
     Description,
@@ -40,6 +42,7 @@ from denoise5d.store.region import limit_threads
 from denoise5d.store.values import checksum, convert_dtype
 
 __all__ = [
+    "METADATA_FILES",
     "Description",
     "Image",
     "ImageInfo",
@@ -56,6 +59,7 @@ __all__ = [
     "describe_channels",
     "describe_levels",
     "free_bytes",
+    "free_files",
     "has_windows",
     "is_complete",
     "is_ours",
@@ -72,4 +76,5 @@ __all__ = [
     "remove",
     "staged",
     "standard_unit",
+    "zarr_format_of",
 ]

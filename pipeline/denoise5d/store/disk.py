@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from denoise5d.errors import OutputError
+from denoise5d.store.formats import read_attributes
 from denoise5d.store.metadata import PROVENANCE
 
 
@@ -29,7 +30,7 @@ def made_by_conversion(path: Path) -> bool:
 def read_provenance(path: Path) -> dict[str, Any] | None:
     """Return the provenance in a store made by `create_output`; None if `path` is none."""
     try:
-        provenance = json.loads((path / "zarr.json").read_bytes())["attributes"][PROVENANCE]
+        provenance = read_attributes(path)[PROVENANCE]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return provenance if isinstance(provenance, dict) else None
@@ -37,10 +38,24 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
 
 def free_bytes(path: Path) -> int:
     """Return the bytes that this user may still write where `path` is or will be."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def free_files(path: Path) -> float:
+    """Return how many files and folders may still be made where `path` is or will be.
+
+    Infinite where the file system has no such limit, or does not say; quotas it never says.
+    """
+    found = os.statvfs(_existing(path))
+    return found.f_favail if found.f_files else inf
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder that is there."""
     existing = path.absolute()
     while not existing.exists():
         existing = existing.parent
-    return shutil.disk_usage(existing).free
+    return existing
 
 
 @contextmanager
@@ -105,7 +120,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
 def publish(folder: Path, target: Path) -> None:
     """Rename a finished folder to its final name; what was there is removed last."""
-    for inside in (*folder.glob("*/zarr.json"), *folder.iterdir(), folder):
+    for inside in (*folder.glob("*/*"), *folder.iterdir(), folder):
         flush(inside)
     old = target.with_name(f".{target.name}.replaced")
     remove(old)

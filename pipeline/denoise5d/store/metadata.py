@@ -219,23 +219,25 @@ def _combined(lists: list[Any], ndim: int) -> tuple[tuple[float, ...], tuple[flo
     return tuple(scales.tolist()), tuple(translations.tolist())
 
 
-def group_attributes(image: Description, provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of an OME-Zarr 0.5 group with one level ``"0"`` of axes TCZYX.
+def ome_attributes(image: Description, zarr_format: int) -> dict[str, Any]:
+    """Return the OME metadata of a group with one level ``"0"`` of axes TCZYX.
 
     Parameters
     ----------
     image : Description
         What to write down; its dtype gives the contrast limits of channels that have none.
-    provenance : dict
-        Anything JSON can hold; goes into the attribute ``denoise5d``.
+    zarr_format : int
+        3: as OME-Zarr 0.5 has them, below ``ome``; 2: as OME-Zarr 0.4 has them, at the top.
     """
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": multiscales(image, ())}
+    ome: dict[str, Any] = {"multiscales": multiscales(image, (), zarr_format)}
     if image.channels is not None:
         ome["omero"] = complete_channels(image)
-    return {"ome": ome, PROVENANCE: provenance}
+    return {"ome": {"version": "0.5", **ome}} if zarr_format == 3 else ome
 
 
-def multiscales(image: Description, levels: Sequence[PyramidLevel]) -> list[dict[str, Any]]:
+def multiscales(
+    image: Description, levels: Sequence[PyramidLevel], zarr_format: int
+) -> list[dict[str, Any]]:
     """Return the metadata of an image of axes TCZYX and of the levels above it, finest first."""
     axes = [
         {"name": axis.lower(), "type": _TYPES[axis], **({"unit": unit} if unit else {})}
@@ -246,8 +248,10 @@ def multiscales(image: Description, levels: Sequence[PyramidLevel]) -> list[dict
         scales = level.scales(image.scales)
         translations = level.translations(image.scales, image.translations)
         datasets.append(_dataset(level.number, scales, translations))
-    more = {"type": "mean"} if levels else {}
-    return [{"name": image.name, "axes": axes, "datasets": datasets, **more}]
+    found: dict[str, Any] = {"name": image.name, "axes": axes, "datasets": datasets}
+    if levels:
+        found["type"] = "mean"
+    return [found if zarr_format == 3 else {"version": "0.4", **found}]
 
 
 def _dataset(

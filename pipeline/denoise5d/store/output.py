@@ -1,16 +1,9 @@
-"""The output: an OME-Zarr 0.5 image that is complete from the start and filled unit by unit.
+"""The output: an OME-Zarr image that is complete from the start and filled unit by unit.
 
 A *write unit* is what one file holds: a shard, or a chunk where there are no shards. Metadata are
 written into a folder beside the target, synced and renamed, so that a store under its final name
-is always whole::
-
-    .out.zarr.incomplete/  --rename-->  out.zarr/
-                                        ├── zarr.json       group: "ome" and "denoise5d"
-                                        ├── 0/
-                                        │   ├── zarr.json   array: TCZYX, fill 0
-                                        │   └── c/0/0/0/0/0 one write unit
-                                        └── 1/              a level of the pyramid, named in the
-                                            └── ...         group's metadata once it is complete
+is always whole. Levels of a pyramid come later: the metadata name one once it is complete.
+`denoise5d.store.formats` shows what is inside.
 """
 
 from __future__ import annotations
@@ -22,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from denoise5d.errors import InputError, OutputError
-from denoise5d.geometry import AXES, NDIM, Box, Index, as_index
+from denoise5d.geometry import AXES, NDIM, Box, as_index
 from denoise5d.store.disk import flush, is_ours, output_errors, remove, staged
-from denoise5d.store.metadata import PROVENANCE, Description, group_attributes, multiscales
+from denoise5d.store.formats import create_array, found_format, zarr_format_of
+from denoise5d.store.metadata import PROVENANCE, Description, multiscales, ome_attributes
 from denoise5d.store.region import chunk_file, read_region
 from denoise5d.store.values import convert_dtype
 
@@ -36,7 +29,6 @@ if TYPE_CHECKING:
     from denoise5d.plan import Layout
 
 _IMAGE = "0"
-_ZSTD_LEVEL = 3
 
 
 class Output:
@@ -155,7 +147,7 @@ def create_output(
     provenance: dict[str, Any],
     overwrite: bool = False,
 ) -> None:
-    """Create an OME-Zarr 0.5 image of zeros, 5-D TCZYX; its files come with `Output.write_unit`.
+    """Create an OME-Zarr image of zeros, 5-D TCZYX; its files come with `Output.write_unit`.
 
     Parameters
     ----------
@@ -164,7 +156,7 @@ def create_output(
     image : Description
         Shape, and the name, scales, units, translations and channels that are carried over.
     layout : Layout
-        Shapes of chunks and shards in voxels.
+        Version of OME-Zarr, shapes of chunks and shards in voxels.
     dtype : numpy.dtype
         Type of the stored voxels.
     provenance : dict
@@ -191,10 +183,10 @@ def build_output(
 ) -> None:
     """Write the metadata of an output straight into `path`; see `create_output`."""
     with output_errors(path):
-        group = zarr.create_group(
-            path, attributes=group_attributes(image, provenance), zarr_format=3
-        )
-        _create_array(group, _IMAGE, image.shape, layout, dtype)
+        zarr_format = zarr_format_of(layout.format)
+        attributes = ome_attributes(image, zarr_format) | {PROVENANCE: provenance}
+        group = zarr.create_group(path, attributes=attributes, zarr_format=zarr_format)
+        create_array(group, _IMAGE, image.shape, layout, dtype)
 
 
 def create_level(path: Path, level: PyramidLevel, dtype: np.dtype[Any]) -> None:
@@ -220,34 +212,19 @@ def create_level(path: Path, level: PyramidLevel, dtype: np.dtype[Any]) -> None:
     with output_errors(folder):
         remove(folder)
         group = zarr.open_group(path, mode="r+", use_consolidated=False)
-        _create_array(group, folder.name, level.shape, level.layout, dtype)
+        create_array(group, folder.name, level.shape, level.layout, dtype)
         for made in (*folder.iterdir(), folder, path):
             flush(made)
 
 
-def _create_array(
-    group: zarr.Group, name: str, shape: Index, layout: Layout, dtype: np.dtype[Any]
-) -> None:
-    group.create_array(
-        name,
-        shape=shape,
-        dtype=np.dtype(dtype.name),
-        chunks=layout.chunks,
-        shards=layout.shards,
-        compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
-        fill_value=0,
-        dimension_names=list(AXES.lower()),
-    )
-
-
 def is_untouched(path: Path) -> bool:
     """Tell whether `path` was made by `create_output` and no voxel has been written since."""
-    return is_ours(path) and not (path / _IMAGE / "c").exists()
+    return is_ours(path) and not any(inside.is_dir() for inside in (path / _IMAGE).glob("*"))
 
 
 def describe_levels(path: Path, image: Description, levels: Sequence[PyramidLevel]) -> None:
     """Name these levels, and no others, in the metadata of an output: whole, or not at all."""
-    _describe(path, "multiscales", multiscales(image, levels))
+    _describe(path, "multiscales", multiscales(image, levels, found_format(path)))
 
 
 def describe_channels(path: Path, channels: dict[str, Any]) -> None:
@@ -259,11 +236,12 @@ def _describe(path: Path, key: str, value: Any) -> None:
     """Replace a part of the OME metadata in one step, unless it is so already."""
     with output_errors(path):
         group = zarr.open_group(path, mode="r+", use_consolidated=False)
-        before: Any = group.attrs["ome"]
-        if before.get(key) != value:
-            group.attrs["ome"] = before | {key: value}
-            flush(path / "zarr.json")
-            flush(path)
+        attributes: Any = group.attrs.asdict()
+        ome = attributes.get("ome", attributes)  # of OME-Zarr 0.4 they are at the top
+        if ome.get(key) != value:
+            group.attrs.update({key: value} if ome is attributes else {"ome": ome | {key: value}})
+            for inside in (*path.glob("*"), path):
+                flush(inside)
 
 
 def open_output(path: Path, level: int = 0) -> Output:
@@ -271,7 +249,7 @@ def open_output(path: Path, level: int = 0) -> Output:
     if not is_ours(path):
         raise OutputError(f"{path} is not an output of denoise5d: no attribute {PROVENANCE!r}")
     try:
-        array = zarr.open_array(path / str(level), mode="r+", zarr_format=3)
+        array = zarr.open_array(path / str(level), mode="r+", zarr_format=found_format(path))
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(
             f"{path} cannot be opened: {error}. If it is incomplete, start anew with --overwrite."

@@ -20,6 +20,7 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import BloscCodec
 
 from denoise5d.errors import InputError
+from denoise5d.store.formats import array_file
 
 Selection: TypeAlias = tuple[slice, ...]
 """One slice with start and stop for every axis of the stored array."""
@@ -77,7 +78,7 @@ def chunk_file(array: zarr.Array[Any], folder: Path, cell: tuple[int, ...]) -> P
 
 def _read(array: zarr.Array[Any], folder: Path, selection: Selection, out: NDArray[Any]) -> None:
     """Read a region; raise anything if a file of it is damaged."""
-    if not (folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")).is_file():
+    if not (folder / array_file(array.metadata.zarr_format)).is_file():
         raise FileNotFoundError(f"the array {folder} is gone")
     sharded = array.shards is not None
     blosc = not sharded and any(_is_blosc(codec) for codec in array.compressors)

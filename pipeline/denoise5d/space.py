@@ -1,0 +1,57 @@
+"""What a run takes of the disk: bytes, and files."""
+
+from __future__ import annotations
+
+from denoise5d.errors import PlanError
+from denoise5d.plan import Plan
+from denoise5d.prepare import GIB, Job
+from denoise5d.store import free_bytes, free_files
+
+_MANY_FILES = 1_000_000
+"""More than this is what quotas of clusters, backups and copying do not like."""
+
+
+def check_space(job: Job, left: float = 1.0) -> None:
+    """Refuse a run whose output does not find room on its disk.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    left : float
+        Which part of it is still to be done.
+
+    Raises
+    ------
+    PlanError
+        If bytes or files are lacking.
+    """
+    path = job.config.output.path
+    needed, free = int(job.output_bytes * left), free_bytes(path)
+    if free < needed:
+        raise PlanError(
+            f"the disk of output.path {path} has {free / GIB:.2f} GiB free, and the output may "
+            f"need {needed / GIB:.2f} GiB (uncompressed); make room, or choose another output.path"
+        )
+    files, free_to_make = int(job.plan.inodes * left), free_files(path)
+    if free_to_make < files:
+        raise PlanError(
+            f"the disk of output.path {path} takes {free_to_make:.0f} more files and folders, and "
+            f"the output may need {files}; {fewer_files(job.plan)}, or choose another output.path"
+        )
+
+
+def too_many_files(plan: Plan) -> str | None:
+    """Say what to do about an output of millions of files; None where they are fewer."""
+    if plan.files <= _MANY_FILES:
+        return None
+    return (
+        f"{plan.files} files are more than many file systems and quotas like: {fewer_files(plan)}"
+    )
+
+
+def fewer_files(plan: Plan) -> str:
+    """Say which keys would make it fewer files."""
+    if plan.layout.format == "ome-zarr-0.4":
+        return "make output.chunks larger, or take output.format ome-zarr-0.5, which has shards"
+    return "leave output.shards to auto, or make them larger"
