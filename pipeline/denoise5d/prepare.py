@@ -25,7 +25,8 @@ from denoise5d.machine import Machine, this_machine
 from denoise5d.parameters import Parameters, resolve_parameters, resolve_ridge
 from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
 from denoise5d.slurm import smallest_node
-from denoise5d.store import Description, Image, ImageInfo, open_image
+from denoise5d.sources import open_source
+from denoise5d.store import Description, Image, ImageInfo
 
 GIB = 2**30
 
@@ -33,6 +34,9 @@ _INTERPRETER_BYTES = 400 * 2**20
 """Python, NumPy, zarr, dask and their threads: the fixed part of every worker's reserve."""
 
 _MOST_IO_THREADS = 16
+
+_BLOCKS_READ = 2
+"""Of a worker, at most, at a time: each decodes in its thread what is no Zarr."""
 
 _SHARE_OF_MACHINE = 0.8
 """Of the memory, for all workers together, unless the YAML says otherwise."""
@@ -98,7 +102,7 @@ def io_threads(threads: int) -> int:
 
 def open_input(config: Config) -> Image:
     """Open the image of a YAML; raise InputError where it is not what the YAML says."""
-    image = open_image(config.input.path, axes=config.input.axes, dataset=config.input.dataset)
+    image = open_source(config.input.path, axes=config.input.axes, dataset=config.input.dataset)
     for key, given, own in (
         ("shape", config.input.shape, image.info.shape),
         ("dtype", config.input.dtype, image.info.dtype.name),
@@ -289,13 +293,12 @@ def _budget(config: Config, image: Description, parameters: Parameters, machine:
     share = _share_of_node if config.cluster.batch else _share_of_machine
     workers, threads, memory = share(config, machine)
     scratch = threads * scratch_bytes(parameters, image.shape)
-    decoding = 2 * io_threads(threads) * _chunk_bytes(image)
     return Budget(
         workers=workers,
         threads=threads,
         memory_bytes=memory,
         memory_factor=config.blocks.memory_factor,
-        reserve_bytes=_INTERPRETER_BYTES + scratch + decoding,
+        reserve_bytes=_INTERPRETER_BYTES + scratch + _decoding_bytes(image, threads),
     )
 
 
@@ -339,6 +342,9 @@ def _share_of_node(config: Config, node: Machine) -> tuple[int, int, int]:
     return cluster.batch.count, threads, usable
 
 
-def _chunk_bytes(image: Description) -> int:
-    """Return the decoded bytes of a chunk of the input, 0 where there is no input yet."""
-    return prod(image.chunks) * image.dtype.itemsize if isinstance(image, ImageInfo) else 0
+def _decoding_bytes(image: Description, threads: int) -> int:
+    """Return what chunks of the input take while they are decoded, 0 where there is no input."""
+    if not isinstance(image, ImageInfo):
+        return 0
+    at_once = io_threads(threads) if image.zarr_format else _BLOCKS_READ
+    return 2 * at_once * prod(image.chunks) * image.dtype.itemsize

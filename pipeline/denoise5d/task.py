@@ -31,13 +31,13 @@ from denoise5d.machine import peak_bytes
 from denoise5d.noise import NoiseModel
 from denoise5d.parameters import Parameters
 from denoise5d.slurm import job_end
+from denoise5d.sources import open_source
 from denoise5d.store import (
     Image,
     Output,
     checksum,
     convert_dtype,
     limit_threads,
-    open_image,
     open_output,
     read_provenance,
 )
@@ -83,7 +83,7 @@ class TaskSettings:
     input_path : Path
         The image to read.
     axes, dataset : str or None
-        As in `denoise5d.store.open_image`.
+        As in `denoise5d.sources.open_source`.
     output_path : Path
         The store to write into.
     grid : BlockGrid
@@ -145,7 +145,7 @@ class BlockWorker:
     @cached_property
     def _image(self) -> Image:
         settings = self._settings
-        return open_image(settings.input_path, axes=settings.axes, dataset=settings.dataset)
+        return open_source(settings.input_path, axes=settings.axes, dataset=settings.dataset)
 
     @cached_property
     def _output(self) -> Output:

@@ -30,8 +30,9 @@ from denoise5d.prepare import (
     open_input,
     prepare,
 )
+from denoise5d.reading import TOO_MUCH, decoded_per_voxel
 from denoise5d.space import check_space, too_many_files
-from denoise5d.store import free_bytes
+from denoise5d.store import ImageInfo, free_bytes
 
 yaml_argument = click.argument(
     "yaml", type=click.Path(dir_okay=False, path_type=Path), metavar="YAML"
@@ -162,6 +163,7 @@ def _rows(job: Job, free: int, expected: Forecast, *, begun: bool) -> list[tuple
         ("block", f"{list(grid.block_shape)}, with halo up to {list(grid.largest_padded)}"),
         ("blocks", f"{job.plan.blocks} in {number(job.plan.rounds, 'round')}"),
         ("redundancy", f"{job.plan.redundancy:.3f}  (voxels read over voxels written)"),
+        *_reading_rows(job),
         *_machine_rows(job),
         *_time_rows(job, expected),
         ("output", f"{job.config.output.path}  ({layout.format}, {job.dtype})"),
@@ -173,6 +175,20 @@ def _rows(job: Job, free: int, expected: Forecast, *, begun: bool) -> list[tuple
     if begun:
         rows.append(("earlier run", "has begun already: `denoise5d status` says how far it is"))
     return rows
+
+
+def _reading_rows(job: Job) -> list[tuple[str, str]]:
+    """Say so where most of what is decoded of the input is thrown away."""
+    if not isinstance(job.image, ImageInfo):
+        return []
+    decoded = decoded_per_voxel(job.plan.grid, job.image.chunks)
+    if decoded < TOO_MUCH:
+        return []
+    words = (
+        f"SLOW: {decoded:.1f} voxels decoded for each one that is wanted, as the input comes in "
+        f"pieces of {list(job.image.chunks)}; `denoise5d convert` it first"
+    )
+    return [("reading", words)]
 
 
 def _machine_rows(job: Job) -> list[tuple[str, str]]:

@@ -25,7 +25,8 @@ class InputModel(Section):
     """The image to denoise."""
 
     path: LocalPath = Field(
-        description="The image: an OME-Zarr 0.4 or 0.5 image or a plain Zarr array, 2-D to 5-D. "
+        description="The image: an OME-Zarr 0.4 or 0.5 image or a plain Zarr array, 2-D to 5-D; or "
+        "a file of another format that is read as it is, TIFF or CZI for example. "
         "A path that is not absolute starts at the folder of this YAML file.",
         examples=["embryo.zarr"],
     )
@@ -48,9 +49,9 @@ class InputModel(Section):
     )
     dataset: Text | None = Field(
         default=None,
-        description="Which array of the store to take, as a path inside it. "
-        "Left out: the image in full resolution.",
-        examples=["s1"],
+        description="Which array of the store to take, as a path inside it; of a file with several "
+        "images the number of one, from 0. Left out: the image in full resolution.",
+        examples=["s1", "0"],
     )
 
     @model_validator(mode="after")

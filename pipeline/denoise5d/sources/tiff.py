@@ -56,7 +56,7 @@ class TiffImage(Image):
     info : ImageInfo
         What is known of it.
     tif : tifffile.TiffFile
-        The open file, which is closed with the image.
+        The open file, which the image closes.
     series : tifffile.TiffPageSeries
         The image in it.
     """
@@ -64,14 +64,9 @@ class TiffImage(Image):
     def __init__(
         self, info: ImageInfo, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
     ) -> None:
-        super().__init__(info)
-        self._tif = tif
+        super().__init__(info, tif.close)
         self._series = series
         self._lock = Lock()  # tifffile moves one position in a file for all threads
-
-    def close(self) -> None:
-        """Close the file."""
-        self._tif.close()
 
     def _read(self, box: Box, out: NDArray[Any]) -> None:
         y, x = box.slices[3:]

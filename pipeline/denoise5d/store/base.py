@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +55,18 @@ class Image(ABC):
     """A stored image, seen as 5-D TCZYX whatever order of axes it is stored in.
 
     Several threads may read from it at a time. Processes open one each.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        What is known of it.
+    close : callable
+        Closes its files: on `close`, or when nobody has the image any more.
     """
 
-    def __init__(self, info: ImageInfo) -> None:
+    def __init__(self, info: ImageInfo, close: Callable[[], object] = lambda: None) -> None:
         self.info = info
+        self._closing = finalize(self, close)
 
     @property
     def files(self) -> Sequence[Path]:
@@ -92,8 +101,9 @@ class Image(ABC):
     def _read(self, box: Box, out: NDArray[Any]) -> None:
         """Fill `out`, 5-D TCZYX, with the voxels of a box."""
 
-    def close(self) -> None:  # noqa: B027  most have nothing to close
+    def close(self) -> None:
         """Close the files; nothing can be read any more."""
+        self._closing()
 
     def content_sample(self) -> str:
         """Return a hex digest of shape, dtype and at most 16 chunks spread over the image.
