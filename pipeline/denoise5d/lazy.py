@@ -14,13 +14,13 @@ parts. With the exact halo a block comes out as if the whole image had been in m
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise, product
 from math import gcd, isnan
-from threading import Lock
+from threading import Condition
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -51,8 +51,32 @@ MAX_VOXELS = 2**25
 _UNIT = 64
 _WHOLE_CHUNKS_MAY_COST = 1.2
 
-_one_block = Lock()
-"""One block at a time a process, with all its threads: several would each need the memory."""
+
+class _Threads:
+    """The threads of this process, which the kernels that run in it share.
+
+    Every block takes memory while it is denoised. So those wait that would have no thread.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._taken = 0
+
+    @contextmanager
+    def take(self, threads: int, of: int) -> Iterator[None]:
+        """Wait until so many `of` all threads are free; one kernel may always run."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken == 0 or self._taken + threads <= of)
+            self._taken += threads
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= threads
+                self._changed.notify_all()
+
+
+_threads = _Threads()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +169,8 @@ def denoise(
     chunks : sequence of int, optional
         Lengths of the result's chunks in the order of `axes`.
     threads : int, optional
-        Threads of a kernel; all that the process has unless given.
+        Threads of a kernel; all that the process has unless given. As many kernels run at the
+        same time as have threads.
     """
     source = _source(array, axes)
     shape = source.shape
@@ -270,7 +295,9 @@ def _denoised(
     noise: Sequence[NoiseModel],
 ) -> NDArray[np.float32]:
     """Denoise one block: what a task of the result does."""
-    with _one_block:
+    there = _threads_here()
+    threads = threads or there
+    with _threads.take(threads, there):
         core = denoise_block(
             cut(chunks),
             padded_origin=block.padded.start,
@@ -278,7 +305,7 @@ def _denoised(
             image_shape=image_shape,
             noise=noise,
             parameters=parameters,
-            threads=threads or _threads_here(),
+            threads=threads,
         )
     return from_tczyx(core, cut.axes)
 
