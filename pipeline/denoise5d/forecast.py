@@ -6,10 +6,15 @@ block done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from denoise5d.errors import PlanError
+from denoise5d.geometry import Box, Index, as_index
+from denoise5d.kernel import (
+    reach,
+)
 from denoise5d.parameters import Parameters, Ridge, resolve_parameters
 from denoise5d.plan import Plan
 from denoise5d.prepare import Job
@@ -50,6 +55,10 @@ class Forecast:
     rate: float
     block_seconds: float
     worker_seconds: float
+
+    def wall_seconds(self, workers: int) -> float:
+        """Return the time of the whole run with so many workers, at best."""
+        return max(self.worker_seconds / workers, self.block_seconds)
 
 
 def forecast(job: Job, *, rate: float | None = None) -> Forecast:
@@ -103,24 +112,80 @@ def check_time(job: Job, expected: Forecast | None = None) -> None:
         )
 
 
+def measured_rate(
+    job: Job, cores: Sequence[tuple[Box, Box]], *, seconds: float, threads: int
+) -> float:
+    """Return the rate for `forecast` that follows from what a few boxes of the image took.
+
+    Around a small box most of the work is margin, and more so for the first steps than for the
+    last. So what counts is the voxels that each step really worked on, there and in the run.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    cores : sequence of (Box, Box)
+        What was denoised, each with what was read for it.
+    seconds : float
+        That all of them took together.
+    threads : int
+        Of the kernel.
+    """
+    grid = job.plan.grid
+    here = whole = 0.0
+    for weight, margin in _steps(job.parameters, grid.image_shape):
+        here += weight * sum(
+            core.grown(margin, grid.image_shape).within(read).voxels for core, read in cores
+        )
+        halo = as_index([min(m, h) for m, h in zip(margin, grid.halo, strict=True)])
+        whole += weight * replace(grid, halo=halo).padded_voxels
+    processors = threads * (_EFFICIENCY if threads > 1 else 1)
+    return grid.padded_voxels / (seconds * processors * whole / here)
+
+
 def _rate(parameters: Parameters, plan: Plan) -> float:
     """Return voxels per second and thread; time goes with the offsets looked at."""
     shape = plan.grid.image_shape
     alone, refined = (1e6 * n for n in _RATES[shape[0] > 1, shape[2] > 1])
-    usual = resolve_parameters(shape, ridge=parameters.ridge is not None)
+    total = sum(weight for weight, _ in _steps(parameters, shape))
+    return (alone if parameters.ridge is None else refined) / total
+
+
+def _steps(parameters: Parameters, image_shape: Index) -> Iterator[tuple[float, Index]]:
+    """Yield the time of each step, that of all with the defaults being 1, and its margin.
+
+    The margin is how far around a core the step works: as far as the steps after it look, and a
+    patch farther.
+    """
+    usual = resolve_parameters(image_shape, ridge=parameters.ridge is not None)
+    pilot = 1.0 if parameters.ridge is None else _PILOT
     offsets, usual_offsets = (
-        sum(prod(2 * r + 1 for r in window) for window in p.windows) for p in (parameters, usual)
+        [prod(2 * r + 1 for r in window) for window in p.windows] for p in (parameters, usual)
     )
-    if parameters.ridge is None:
-        return alone * usual_offsets / offsets
-    pilot = _PILOT * offsets / usual_offsets
-    return refined / (pilot + (1 - _PILOT) * _refinement(parameters.ridge, usual.ridge))
+    for number, looked_at in enumerate(offsets, 1):
+        weight = pilot * looked_at / sum(usual_offsets)
+        after = _reach_after(parameters, number)
+        yield weight, as_index([a + b for a, b in zip(after, parameters.patch, strict=True)])
+    if parameters.ridge is not None:
+        weight = (1 - _PILOT) * _refinement(parameters.ridge, usual.ridge)
+        patches = [
+            a + b for a, b in zip(parameters.ridge.search, parameters.ridge.patch, strict=True)
+        ]
+        for left in reversed(range(parameters.ridge.rounds)):
+            yield weight, as_index([(2 * left + 1) * p for p in patches])
+
+
+def _reach_after(parameters: Parameters, iterations: int) -> Index:
+    """Return how far what follows the first iterations of SAFIR looks around a voxel."""
+    whole = reach(parameters)
+    done = reach(replace(parameters, windows=parameters.windows[:iterations], ridge=None))
+    return as_index([a - b for a, b in zip(whole, done, strict=True)])
 
 
 def _refinement(ridge: Ridge, usual: Ridge | None) -> float:
-    """Return the time of all rounds, that of one with the defaults being 1."""
+    """Return the time of a round, that of one with the defaults being 1."""
     assert usual is not None
     references = prod(usual.stride) / prod(ridge.stride)
     window, usual_window = (prod(2 * r + 1 for r in each.search) for each in (ridge, usual))
     a_group = _SEARCH * window / usual_window + (1 - _SEARCH) * ridge.group / usual.group
-    return ridge.rounds * references * a_group
+    return references * a_group

@@ -88,6 +88,12 @@ class Box:
         stop = [min(n, b + h) for b, h, n in zip(self.stop, halo, image_shape, strict=True)]
         return Box(as_index(start), as_index(stop))
 
+    def within(self, other: Box) -> Box:
+        """Return what lies in both boxes; raise ValueError if they do not meet."""
+        start = [max(a, b) for a, b in zip(self.start, other.start, strict=True)]
+        stop = [min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]
+        return Box(as_index(start), as_index(stop))
+
     def relative_to(self, origin: Index) -> Box:
         """Return the same box in coordinates that begin at `origin`."""
         start = [a - o for a, o in zip(self.start, origin, strict=True)]
@@ -108,6 +114,35 @@ class Box:
             start = [max(a, c) for a, c in zip(self.start, corner, strict=True)]
             stop = [min(b, c + u) for b, c, u in zip(self.stop, corner, unit, strict=True)]
             yield Box(as_index(start), as_index(stop))
+
+
+def in_channel(box: Box, channel: int) -> Box:
+    """Return the same box in one channel alone."""
+    (t, _, *start), (u, _, *stop) = box.start, box.stop
+    return Box(as_index((t, channel, *start)), as_index((u, channel + 1, *stop)))
+
+
+_STEPS = tuple(1.1347241384015194 ** -(axis + 1) for axis in range(NDIM))
+"""Steps of an additive low-discrepancy sequence in five dimensions; the root of x⁶ = x + 1."""
+
+
+def spread_boxes(image_shape: Index, lengths: Index, count: int) -> list[Box]:
+    """Return boxes of one shape, spread evenly over an image by a low-discrepancy sequence.
+
+    Parameters
+    ----------
+    image_shape, lengths : Index
+        Of the image and of each box, in voxels; no box is longer than the image.
+    count : int
+        How many; they may overlap, and in a small image be equal.
+    """
+    places = [n - length + 1 for n, length in zip(image_shape, lengths, strict=True)]
+    boxes = []
+    for k in range(count):
+        start = [int((0.5 + k * s) % 1 * n) for s, n in zip(_STEPS, places, strict=True)]
+        stop = [a + length for a, length in zip(start, lengths, strict=True)]
+        boxes.append(Box(as_index(start), as_index(stop)))
+    return boxes
 
 
 @dataclass(frozen=True, slots=True)

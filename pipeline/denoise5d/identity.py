@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from denoise5d.config import NoiseConfig
+from denoise5d.config import Config, NoiseConfig
 from denoise5d.errors import NoiseError, OutputError
 from denoise5d.kernel import (
     ESTIMATOR_VERSION,
@@ -25,18 +25,10 @@ from denoise5d.store import Image
 
 def fingerprint(job: Job, image: Image) -> dict[str, Any]:
     """Return everything that can change a voxel of the output, as plain JSON values."""
-    config, info, plan = job.config, image.info, job.plan
-    given = given_noise(config.noise, info.shape[1])
+    config, plan = job.config, job.plan
+    given = given_noise(config.noise, image.info.shape[1])
     result: dict[str, Any] = {
-        "input": {
-            "path": str(config.input.path),
-            "dataset": info.dataset,
-            "axes": info.axes,
-            "shape": info.shape,
-            "dtype": info.dtype.name,
-            "chunks": info.chunks,
-            "content": image.content_sample(),
-        },
+        "input": _input(config, image),
         "output": {
             "format": config.output.format,
             "dtype": job.dtype.name,
@@ -52,6 +44,36 @@ def fingerprint(job: Job, image: Image) -> dict[str, Any]:
         result["blocks"]["shape"] = config.blocks.shape or "auto"
     plain: dict[str, Any] = _plain(result)
     return plain
+
+
+def _input(config: Config, image: Image) -> dict[str, Any]:
+    info = image.info
+    return {
+        "path": str(config.input.path),
+        "dataset": info.dataset,
+        "axes": info.axes,
+        "shape": info.shape,
+        "dtype": info.dtype.name,
+        "chunks": info.chunks,
+        "content": image.content_sample(),
+    }
+
+
+def estimated_before(config: Config, image: Image, header: dict[str, Any]) -> bool:
+    """Tell whether an earlier run, with whatever settings, estimated the noise of this image.
+
+    Parameters
+    ----------
+    config : Config
+        Has its noise estimated.
+    image : Image
+        Its input.
+    header : dict
+        Of the earlier run's ledger.
+    """
+    same = {"input": _plain(_input(config, image)), "noise": "auto", "estimator": ESTIMATOR_VERSION}
+    before = header.get("fingerprint", {})
+    return config.noise is None and all(before.get(key) == same[key] for key in same)
 
 
 def given_noise(noise: NoiseConfig | None, channels: int) -> list[NoiseModel] | None:

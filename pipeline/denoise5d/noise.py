@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise5d.errors import NoiseError
-from denoise5d.geometry import Box, Index, as_index
+from denoise5d.geometry import Box, Index, in_channel, spread_boxes
 from denoise5d.noise_cells import MIN_PIXELS, SHALLOW, Cells, Residual, Samples, reference
 from denoise5d.noise_line import MODEL_ERROR, Line, fit, refusal
 
@@ -34,9 +34,6 @@ MAX_VOXELS = 2**24
 _DEPTH, _WIDTH = 14, 64
 """Voxels of a box along Z (or, in place of missing planes, T), and along Y and X."""
 
-_STEPS = tuple(1.1347241384015194 ** -(axis + 1) for axis in range(5))
-"""Steps of an additive low-discrepancy sequence in five dimensions; the root of x⁶ = x + 1."""
-
 _MILD, _STEEP = 2, 4
 """Orders of the differences along Y and X; the steep ones see less structure and less noise."""
 
@@ -44,6 +41,9 @@ _STRUCTURE = 1.1
 """Ratio of mild to steep variances from which the mild ones are taken to see structure."""
 
 _MAX_SCATTER = 0.5
+
+HALF_A_PHOTON = 0.5
+"""Read noise over gain of a camera of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class NoiseModel:
         """Return a camera's noise; `read_noise` is half a photon, ``0.5 · gain``, if not given."""
         if not gain > 0:
             raise NoiseError(f"noise gain must be > 0, got {gain:g}; without a gain give a sigma")
-        read_noise = 0.5 * gain if read_noise is None else read_noise
+        read_noise = HALF_A_PHOTON * gain if read_noise is None else read_noise
         return cls(float(gain), float(offset), float(read_noise))
 
     def variance(self, mean: Floats | float) -> Floats:
@@ -159,14 +159,8 @@ def sample_boxes(image_shape: Index, channel: int, *, max_voxels: int = MAX_VOXE
         return [Box((0, channel, 0, 0, 0), (t, channel + 1, z, y, x))]
     deep = (1, 1, min(z, _DEPTH)) if z >= SHALLOW else (min(t, _DEPTH // z), 1, z)
     lengths = (*deep, min(y, _WIDTH), min(x, _WIDTH))
-    places = [n - length + 1 for n, length in zip(image_shape, lengths, strict=True)]
-    boxes = []
-    for k in range(max(1, max_voxels // prod(lengths))):
-        start = [int((0.5 + k * s) % 1 * n) for s, n in zip(_STEPS, places, strict=True)]
-        start[1] = channel
-        stop = [a + length for a, length in zip(start, lengths, strict=True)]
-        boxes.append(Box(as_index(start), as_index(stop)))
-    return boxes
+    spread = spread_boxes((t, 1, z, y, x), lengths, max(1, max_voxels // prod(lengths)))
+    return [in_channel(box, channel) for box in spread]
 
 
 def estimate_channel(samples: Sequence[Samples]) -> NoiseEstimate:

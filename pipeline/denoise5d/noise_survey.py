@@ -10,7 +10,7 @@ import numpy as np
 from denoise5d.config import Config
 from denoise5d.errors import NoiseError
 from denoise5d.identity import estimate_from, given_noise, read_samples
-from denoise5d.noise import NoiseEstimate, NoiseModel, sample_boxes
+from denoise5d.noise import HALF_A_PHOTON, NoiseEstimate, NoiseModel, sample_boxes
 from denoise5d.noise_doubts import doubts
 from denoise5d.prepare import open_input
 
@@ -98,7 +98,9 @@ def _far_off(estimate: NoiseEstimate, given: NoiseModel | None) -> list[str]:
 def yaml_lines(models: Sequence[NoiseModel]) -> str | None:
     """Return the lines that give these noises in a YAML; None if it takes two kinds to say them."""
     if all(model.gain > 0 for model in models):
-        values = {"gain": [m.gain for m in models], "offset": [m.offset for m in models]}
+        values = {key: [getattr(m, key) for m in models] for key in ("gain", "offset")}
+        if any(model.read_noise != HALF_A_PHOTON * model.gain for model in models):
+            values["read_noise"] = [model.read_noise for model in models]
     elif all(model.gain == 0 for model in models):
         values = {"sigma": [model.offset**0.5 for model in models]}
     else:

@@ -176,7 +176,7 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
         plan = _begun_plan(Ledger.open(ledger, read_only=True), budget)
     else:
         plan = _new_plan(config, image.shape, parameters, budget)
-    dtype = _dtype(config, image)
+    dtype = output_dtype(config, image)
     plan.layout.check_bytes(dtype.itemsize)
     return Job(config, image, parameters, plan, dtype)
 
@@ -198,10 +198,10 @@ def prepare_begun(config: Config, image: Description, ledger: Ledger) -> Job:
         memory_factor=config.blocks.memory_factor,
         reserve_bytes=_INTERPRETER_BYTES,
     )
-    return Job(config, image, parameters, _begun_plan(ledger, budget), _dtype(config, image))
+    return Job(config, image, parameters, _begun_plan(ledger, budget), output_dtype(config, image))
 
 
-def _dtype(config: Config, image: Description) -> np.dtype[Any]:
+def output_dtype(config: Config, image: Description) -> np.dtype[Any]:
     """Return the type of the output's voxels."""
     return image.dtype if config.output.dtype == "same" else np.dtype(np.float32)
 

@@ -22,6 +22,7 @@ from denoise5d.cli.demo import demo
 from denoise5d.cli.doctor import doctor
 from denoise5d.cli.noise import noise
 from denoise5d.cli.plan import plan
+from denoise5d.cli.preview import preview
 from denoise5d.cli.run import run
 from denoise5d.cli.status import status
 from denoise5d.cli.tools import convert, schema
@@ -59,7 +60,20 @@ def cli(context: click.Context) -> None:
         say(context.get_help())
 
 
-for command in (demo, plan, noise, run, submit, status, cancel, verify, convert, schema, doctor):
+for command in (
+    demo,
+    plan,
+    noise,
+    preview,
+    run,
+    submit,
+    status,
+    cancel,
+    verify,
+    convert,
+    schema,
+    doctor,
+):
     cli.add_command(command)
 
 

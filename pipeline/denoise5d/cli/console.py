@@ -9,7 +9,7 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -68,6 +68,22 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
         lines.append(click.style(f"  {name:{column - 2}}", bold=True) + first)
         lines += [" " * column + other for other in others]
     say("\n".join(lines))
+
+
+def show_columns(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells below each other: names on the left, all else on the right.
+
+    Without a head there are two columns, both on the left.
+    """
+    lines = [*([head] if head else []), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, (first, *others) in enumerate(lines):
+        if head is None:
+            text = f"{first:{widths[0]}}  {others[0]}"
+        else:
+            cells = (f"{cell:>{n}}" for cell, n in zip(others, widths[1:], strict=True))
+            text = "  ".join([f"{first:{widths[0]}}", *cells])
+        say("  " + (click.style(text, bold=True) if head and number == 0 else text))
 
 
 @contextmanager

@@ -9,26 +9,13 @@ from typing import Any
 import click
 
 from denoise5d.cli.console import counter, number, say, show_table
+from denoise5d.cli.options import picture_path
 from denoise5d.cli.plan import noise_words, yaml_argument
 from denoise5d.config import load_config
 from denoise5d.errors import NoiseError, RefusedError
 from denoise5d.noise import NoiseEstimate
 from denoise5d.noise_survey import ChannelNoise, deviation, survey, yaml_lines
 from denoise5d.report import NoiseChart, can_draw, save_noise
-
-_PICTURES = (".png", ".svg", ".pdf")
-
-
-def _picture(
-    _context: click.Context, _parameter: click.Parameter, path: Path | None
-) -> Path | None:
-    if path is None:
-        return None
-    if path.suffix.lower() not in _PICTURES:
-        raise click.BadParameter(f"must end with {', '.join(_PICTURES)}, got {path.name}")
-    if not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"the folder of the picture must exist, got {path.parent}")
-    return path
 
 
 @click.command(
@@ -41,7 +28,7 @@ Example:
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=_picture,
+    callback=picture_path,
     metavar="FILE",
     help="Draw variance against mean, with the line: PNG, SVG or PDF.",
 )

@@ -207,7 +207,7 @@ def _machine_rows(job: Job) -> list[tuple[str, str]]:
 def _time_rows(job: Job, expected: Forecast) -> list[tuple[str, str]]:
     """Return the rows on time and jobs."""
     plan, batch = job.plan, job.config.cluster.batch
-    best = max(expected.worker_seconds / plan.budget.workers, expected.block_seconds)
+    best = expected.wall_seconds(plan.budget.workers)
     guess = f"{duration(expected.block_seconds)} a block, at {voxels(expected.rate)}/s and thread"
     rows = [("time", f"about {duration(best)}; {guess}")]
     if batch is None:

@@ -23,6 +23,7 @@ from denoise5d.config.values import (
     OutputConfig,
     RidgeConfig,
 )
+from denoise5d.config.variants import denoise_section, denoise_variant
 
 __all__ = [
     "BatchConfig",
@@ -34,6 +35,8 @@ __all__ = [
     "NoiseConfig",
     "OutputConfig",
     "RidgeConfig",
+    "denoise_section",
+    "denoise_variant",
     "json_schema",
     "load_config",
 ]

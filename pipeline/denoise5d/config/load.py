@@ -84,7 +84,7 @@ def load_config(path: Path) -> Config:
         model = ConfigModel.model_validate(_with_sections(document.data))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            broken += _rules_broken(detail)
+            broken += rules_broken(detail)
     known = {mistake.location for mistake in document.mistakes}
     mistakes = document.mistakes + [
         _mistake(document, location, text) for location, text in broken if location not in known
@@ -129,7 +129,7 @@ def _is_tag(step: str | int) -> bool:
     return isinstance(step, str) and step.startswith("<")
 
 
-def _rules_broken(detail: ErrorDetails) -> Iterator[RuleBroken]:
+def rules_broken(detail: ErrorDetails) -> Iterator[RuleBroken]:
     """Yield what one of pydantic's errors says, in plain words."""
     kind, context = detail["type"], detail.get("ctx", {})
     location = tuple(step for step in detail["loc"] if not _is_tag(step))
@@ -157,11 +157,12 @@ def _mistake(document: Document, location: Location, text: str) -> Mistake:
     rule, _, advice = text.partition("; ")
     shown = document.shown(location)
     got = "" if shown is None else f", got {shown}"
-    advice = advice or _examples(location)
+    advice = advice or examples(location)
     return Mistake(document.line(location), location, f"{rule}{got}; {advice}")
 
 
-def _examples(location: Location) -> str:
+def examples(location: Location) -> str:
+    """Say how the value of a key may look."""
     steps = tuple(map(str, location))
     depth = max(n for n in range(len(steps)) if steps[:n] in SECTIONS)
     examples = SECTIONS[steps[:depth]].model_fields[steps[depth]].examples or []
@@ -234,7 +235,8 @@ def _noise(given: NoiseGiven) -> NoiseConfig:
     return NoiseConfig(*(full.get(key) for key in ("gain", "offset", "read_noise", "sigma")))
 
 
-def _denoise(given: DenoiseModel) -> DenoiseConfig:
+def denoise_values(given: DenoiseModel) -> DenoiseConfig:
+    """Return the values of a checked section `denoise`."""
     refines = given.method == "ridge" and given.quality != "fast"
     ridge = RidgeConfig(
         search=_index(given.ridge.search),
@@ -300,7 +302,7 @@ def _config(model: ConfigModel, source: Path) -> Config:
             shards_auto=output.shards == "auto" and output.format != "ome-zarr-0.4",
         ),
         noise=None if model.noise == "auto" else _noise(model.noise),
-        denoise=_denoise(model.denoise),
+        denoise=denoise_values(model.denoise),
         blocks=BlocksConfig(
             shape=_index(blocks.shape),
             halo=_index(blocks.halo),

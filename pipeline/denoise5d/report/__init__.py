@@ -3,5 +3,14 @@
 from denoise5d.report.canvas import can_draw
 from denoise5d.report.noise import NoiseChart, save_noise
 from denoise5d.report.planes import save_comparison
+from denoise5d.report.preview import PreviewPanel, VoxelSize, save_preview
 
-__all__ = ["NoiseChart", "can_draw", "save_comparison", "save_noise"]
+__all__ = [
+    "NoiseChart",
+    "PreviewPanel",
+    "VoxelSize",
+    "can_draw",
+    "save_comparison",
+    "save_noise",
+    "save_preview",
+]
