@@ -170,7 +170,9 @@ def open_scene(config: Config, image: Image, channels: Sequence[int], progress: 
         goes_on = not diff_fingerprints(ledger.header.get("fingerprint", {}), mark)
     source = "the YAML"
     models = given_noise(config.noise, image.info.shape[1])
-    if models is None and ledger is not None and estimated_before(config, image, ledger.header):
+    if (models is None and ledger is not None) and (
+        goes_on or estimated_before(config, image, ledger.header)
+    ):
         source, models = "the run that has begun", frozen_noise(ledger.header)
     if models is None:
         source, noise = "the image", _estimated(image, channels, progress)
