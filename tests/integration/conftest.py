@@ -43,7 +43,7 @@ def client() -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start(client: Client) -> Start:
     """Return what runs a project in this process, on the shared workers."""
     return partial(_start, lambda job: nullcontext(Workers(client, job.plan.budget.threads)))
