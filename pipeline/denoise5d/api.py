@@ -165,7 +165,7 @@ def denoise(
     Each chunk of the result is one task. It takes the chunks of `image` that it and its halo
     (`reach`) meet, of any size. Unless `chunks` are given, they have up to 2²⁵ voxels with the
     halo, and are whole chunks of the image where that costs little. One task at a time is
-    denoised in each process, with all its threads. It takes about six times its voxels with the
+    denoised in each process, with all its threads. It takes up to six times its voxels with the
     halo in float32, 800 MB at most. With fewer `threads` than the process has, several tasks are
     denoised at the same time, and each takes that memory.
 
