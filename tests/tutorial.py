@@ -45,6 +45,10 @@ class Command:
     line: str
     shown: tuple[str, ...]
 
+    @property
+    def interrupted(self) -> bool:
+        return INTERRUPT in self.shown
+
 
 def steps(text: str) -> Iterator[File | Command]:
     """Yield what the reader does, in order."""
@@ -88,10 +92,10 @@ class Reader:
             start_new_session=True,
         )
         try:
-            if INTERRUPT in command.shown:
+            if command.interrupted:
                 deadline = time.monotonic() + _PATIENCE
                 while self._blocks() == before and process.poll() is None:
-                    assert time.monotonic() < deadline
+                    assert time.monotonic() < deadline, "no block is done"
                     time.sleep(0.02)
                 process.send_signal(signal.SIGINT)  # bash has become the command
             output, _ = process.communicate(timeout=_PATIENCE)
@@ -107,24 +111,25 @@ class Reader:
 
 
 def missing(shown: tuple[str, ...], output: str) -> str | None:
-    """Return the first line that is shown and is not there, in this order and apart from numbers.
+    """Return the first line that is shown but was not printed, in this order.
 
-    Three dots stand for anything.
+    Three dots stand for anything; numbers may differ by a fiftieth.
     """
-    place, lines = 0, [_loosely(line) for line in output.splitlines()]
+    lines = iter(output.splitlines())
     for line in shown:
-        if line == INTERRUPT:
-            continue
-        pattern = re.compile(".*".join(re.escape(_loosely(part)) for part in line.split("...")))
-        found = [i for i in range(place, len(lines)) if pattern.search(lines[i])]
-        if not found:
+        if line != INTERRUPT and not any(_alike(line, printed) for printed in lines):
             return line
-        place = found[0]
     return None
 
 
-def _loosely(line: str) -> str:
-    return re.sub(r"\d[\d.,:e+]*", "#", " ".join(line.split()))
+def _alike(shown: str, printed: str) -> bool:
+    words = re.escape(" ".join(shown.split()))
+    pattern = re.sub(r"\d+(\\\.\d+)?", r"(\\d+(?:\\.\\d+)?)", words.replace(r"\.\.\.", ".*"))
+    found = re.search(pattern, " ".join(printed.split()))
+    return found is not None and all(
+        abs(float(ours) - float(theirs)) <= 0.02 * float(ours)
+        for ours, theirs in zip(re.findall(r"\d+(?:\.\d+)?", shown), found.groups(), strict=True)
+    )
 
 
 def pictures(text: str) -> list[str]:
