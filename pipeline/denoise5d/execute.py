@@ -48,7 +48,7 @@ from denoise5d.prepare import (
     prepare,
 )
 from denoise5d.slurm import Silent, ending, job_end
-from denoise5d.space import check_space, too_many_files
+from denoise5d.space import check_space, file_words
 from denoise5d.store import (
     Image,
     create_output,
@@ -185,8 +185,9 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
         log.info("estimating the noise from a sample of the image")
         noise = [estimate.model for estimate in estimate_noise(image)]
     check_space(job)
-    if many := too_many_files(job.plan):
-        log.warning("%s", many)
+    files, many = file_words(job.plan)
+    if many:
+        log.warning("files of the output: %s", files)
     identity = fingerprint(job, image)
     discard(ledger)
     create_output(

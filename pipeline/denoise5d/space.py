@@ -41,13 +41,12 @@ def check_space(job: Job, left: float = 1.0) -> None:
         )
 
 
-def too_many_files(plan: Plan) -> str | None:
-    """Say what to do about an output of millions of files; None where they are fewer."""
+def file_words(plan: Plan) -> tuple[str, bool]:
+    """Return how many files the output will be, and whether that calls for a warning."""
     if plan.files <= _MANY_FILES:
-        return None
-    return (
-        f"{plan.files} files are more than many file systems and quotas like: {fewer_files(plan)}"
-    )
+        return str(plan.files), False
+    advice = f"more than many file systems and quotas like; {fewer_files(plan)}"
+    return f"{plan.files}, {advice}", True
 
 
 def fewer_files(plan: Plan) -> str:

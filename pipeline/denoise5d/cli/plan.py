@@ -31,7 +31,7 @@ from denoise5d.prepare import (
     prepare,
 )
 from denoise5d.reading import TOO_MUCH, decoded_per_voxel
-from denoise5d.space import check_space, too_many_files
+from denoise5d.space import check_space, file_words
 from denoise5d.store import ImageInfo, free_bytes
 
 yaml_argument = click.argument(
@@ -169,7 +169,7 @@ def _rows(job: Job, free: int, expected: Forecast, *, begun: bool) -> list[tuple
         ("output", f"{job.config.output.path}  ({layout.format}, {job.dtype})"),
         ("chunks", str(list(layout.chunks))),
         ("shards", "none: a file for each chunk" if layout.shards is None else _shards(layout)),
-        ("files", too_many_files(job.plan) or str(job.plan.files)),
+        ("files", file_words(job.plan)[0]),
         ("disk", space + short),
     ]
     if begun:

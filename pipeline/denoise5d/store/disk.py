@@ -44,10 +44,10 @@ def free_bytes(path: Path) -> int:
 def free_files(path: Path) -> float:
     """Return how many files and folders may still be made where `path` is or will be.
 
-    Infinite where the file system has no such limit, or does not say; quotas it never says.
+    Infinite where the file system has no such limit or does not say, both of which look like none
+    left. It never says quotas.
     """
-    found = os.statvfs(_existing(path))
-    return found.f_favail if found.f_files else inf
+    return os.statvfs(_existing(path)).f_favail or inf
 
 
 def _existing(path: Path) -> Path:
