@@ -19,6 +19,7 @@ from denoise5d.kernel import (
 from denoise5d.machine import Machine, this_machine
 from denoise5d.report import can_draw
 from denoise5d.slurm import is_here
+from denoise5d.sources import installed_readers
 from denoise5d.store import free_bytes
 
 _LITTLE_MEMORY = 2 * 2**30
@@ -46,11 +47,21 @@ def doctor() -> None:
         ("free disk here", f"{size(free)} in {Path.cwd()}"),
         ("batch system", "SLURM" if is_here() else "none: sbatch is not here"),
         ("libraries", ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)),
+        ("image formats", _formats()),
         ("pictures", "matplotlib " + (version("matplotlib") if can_draw() else "missing")),
     ]
     show_table("This machine", rows)
     found = findings(machine, info, team=team, free=free, drawing=can_draw())
     say("\n".join(f"\n! {finding}" for finding in found) or "\nNothing is wrong.")
+
+
+def _formats() -> str:
+    """Name the readers of formats that not everybody needs, and what brings the missing ones."""
+    found = installed_readers()
+    here = ", ".join(name for name in found.values() if name)
+    missing = ",".join(extra for extra, name in found.items() if name is None)
+    more = f"; pip install 'denoise5d[{missing}]' for more" if missing else ""
+    return f"Zarr, TIFF{here and ', with '}{here}{more}"
 
 
 _LIBRARIES = ("numpy", "zarr", "dask", "distributed", "dask-jobqueue")

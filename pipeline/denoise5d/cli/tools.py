@@ -16,7 +16,9 @@ from denoise5d.convert import convert as convert_file
 @click.command(
     epilog="""\b
 Example:
-  denoise5d convert film.tif film.zarr --axes TYX"""
+  denoise5d convert film.tif film.zarr --axes TYX
+  denoise5d convert plate embryo.zarr --pattern 't{T}/img_c{C}_z{Z}.tif'
+  denoise5d convert embryo.czi embryo.zarr --series 2"""
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
@@ -24,7 +26,11 @@ Example:
 @click.option(
     "--series", type=click.IntRange(min=0), help="Which image of a file with several, from 0."
 )
-@click.option("--dataset", help="Which array of a Zarr, as a path inside it.")
+@click.option("--dataset", help="Which array of a Zarr or HDF5, as a path inside it.")
+@click.option(
+    "--pattern",
+    help="Names of the TIFFs in the folder SOURCE, with {T}, {C} and {Z} for their numbers.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -37,20 +43,22 @@ def convert(
     axes: str | None,
     series: int | None,
     dataset: str | None,
+    pattern: str | None,
     workers: int | None,
     overwrite: bool,
 ) -> None:
     """Convert an image to the OME-Zarr that `run` reads.
 
-    SOURCE is a TIFF, OME-TIFF or ImageJ stack, or a Zarr in another layout, of any size; it is
-    streamed, and --axes is needed only where it does not name its axes itself. TARGET appears when
-    it is whole; if the conversion is interrupted, the same command goes on.
+    SOURCE is a TIFF, OME-TIFF or ImageJ stack, a folder of TIFFs, a CZI, ND2, LIF, HDF5, Imaris or
+    BigDataViewer file, or a Zarr in another layout, of any size: docs/formats.md has what is kept
+    of each. It is streamed, and --axes is needed only where it does not name its axes itself.
+    TARGET appears when it is whole; if the conversion is interrupted, the same command goes on.
     """
     if series is not None and dataset is not None:
         raise click.UsageError("give --series or --dataset, not both")
     with counter("planes") as advance:
         image = convert_file(
-            source,
+            source / pattern if pattern else source,
             target,
             axes=axes,
             dataset=dataset if series is None else str(series),

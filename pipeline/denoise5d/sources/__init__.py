@@ -6,5 +6,6 @@ needs them.
 """
 
 from denoise5d.sources.opening import open_source
+from denoise5d.sources.readers import installed_readers
 
-__all__ = ["open_source"]
+__all__ = ["installed_readers", "open_source"]

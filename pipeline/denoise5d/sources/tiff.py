@@ -68,6 +68,11 @@ class TiffImage(Image):
         self._series = series
         self._lock = Lock()  # tifffile moves one position in a file for all threads
 
+    @property
+    def is_multifile(self) -> bool:
+        """Whether its planes are in several files."""
+        return bool(self._series.is_multifile)
+
     def _read(self, box: Box, out: NDArray[Any]) -> None:
         y, x = box.slices[3:]
         for inside in np.ndindex(box.shape[:3]):

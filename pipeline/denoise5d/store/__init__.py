@@ -17,7 +17,7 @@ from denoise5d.store.disk import (
     staged,
 )
 from denoise5d.store.formats import METADATA_FILES, zarr_format_of
-from denoise5d.store.image import listed_datasets, open_image
+from denoise5d.store.image import is_zarr, listed_datasets, open_image
 from denoise5d.store.metadata import (
     Description,
     Window,
@@ -64,6 +64,7 @@ __all__ = [
     "is_complete",
     "is_ours",
     "is_untouched",
+    "is_zarr",
     "limit_threads",
     "listed_datasets",
     "made_by_conversion",

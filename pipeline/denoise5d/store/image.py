@@ -87,8 +87,8 @@ def _find(root: Path, dataset: str | None) -> tuple[zarr.Array[Any], Path, Level
     if not dataset:
         return _finest(root)
     folder = root / dataset
-    if not _is_node(folder):
-        if dataset.isdecimal() and _is_node(root):
+    if not is_zarr(folder):
+        if dataset.isdecimal() and is_zarr(root):
             node = _open_node(root)
             levels = find_levels(dict(node.attrs)) if isinstance(node, zarr.Group) else []
             if int(dataset) < len(levels):
@@ -144,13 +144,14 @@ def _check_folder(path: Path) -> None:
     raise InputError(f"{path} is a file; an image must be the folder of a Zarr array or OME-Zarr")
 
 
-def _is_node(folder: Path) -> bool:
+def is_zarr(folder: Path) -> bool:
+    """Tell whether a folder is a Zarr array or group."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
 def _open_node(folder: Path) -> Node:
     """Open a Zarr array or group; raise InputError if there is none or it makes no sense."""
-    if not _is_node(folder):
+    if not is_zarr(folder):
         raise InputError(
             f"{folder} is no Zarr: it has neither zarr.json nor .zarray nor .zgroup. "
             + (_inventory(folder) if folder.is_dir() else "")
@@ -177,7 +178,7 @@ def _inventory(folder: Path) -> str:
 def _nodes(folder: Path, root: Path) -> Iterator[str]:
     """Yield the paths of arrays and images below `folder`, not going inside either."""
     for inside in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if not _is_node(inside):
+        if not is_zarr(inside):
             continue
         with suppress(InputError):  # only a list of what could be named
             node = _open_node(inside)
