@@ -67,7 +67,7 @@ def open_begun(config: Config) -> BegunRun:
     path = ledger_path(config)
     if not path.exists():
         raise OutputError(
-            f"there is nothing to verify: no run of {config.source} was begun, since {path} is "
+            f"there is nothing to look at: no run of {config.source} was begun, since {path} is "
             f"missing; `denoise5d run` begins one"
         )
     image, ledger = open_input(config), Ledger.open(path, read_only=True)

@@ -6,6 +6,7 @@ workers, memory or blocks (with the exact halo blocks do not show), but not with
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from denoise5d.config import Config, NoiseConfig
 from denoise5d.errors import NoiseError, OutputError
 from denoise5d.kernel import (
     ESTIMATOR_VERSION,
+    build_info,
 )
 from denoise5d.noise import NoiseEstimate, NoiseModel, estimate_channel, sample_boxes
 from denoise5d.noise_cells import Samples
@@ -147,9 +149,23 @@ def provenance(job: Job, noise: Sequence[NoiseModel]) -> dict[str, Any]:
             "halo": job.plan.grid.halo,
             "halo_is_exact": job.plan.exact_halo,
             "estimator": ESTIMATOR_VERSION,
+            "versions": versions(),
         }
     )
     return plain
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the program, of what it stands on, and of its kernel's build."""
+    kernel = build_info()
+    libraries = ("denoise5d", "numpy", "zarr", "dask", "distributed", "dask-jobqueue")
+    return {
+        **{name: version(name) for name in libraries},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "kernel": f"{kernel['compiler']}, {kernel['build_type']}, "
+        f"OpenMP {kernel['openmp'] or 'none'}, {kernel['instruction_set']}",
+    }
 
 
 def _plain(value: Any) -> Any:

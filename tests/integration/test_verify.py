@@ -452,7 +452,7 @@ def test_a_line_that_is_being_written_does_not_count(done: Project) -> None:
 
 def test_a_run_that_was_not_begun(project: Project) -> None:
     project.image(structured((1, 1, 1, 32, 32), "uint16")).write()
-    with pytest.raises(OutputError, match=r"nothing to verify: no run of .*run\.yaml was begun"):
+    with pytest.raises(OutputError, match=r"nothing to look at: no run of .*run\.yaml was begun"):
         verify(project)
     assert not project.output.exists()
 

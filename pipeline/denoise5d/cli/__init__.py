@@ -23,6 +23,7 @@ from denoise5d.cli.doctor import doctor
 from denoise5d.cli.noise import noise
 from denoise5d.cli.plan import plan
 from denoise5d.cli.preview import preview
+from denoise5d.cli.report import report
 from denoise5d.cli.run import run
 from denoise5d.cli.status import status
 from denoise5d.cli.tools import convert, schema
@@ -70,6 +71,7 @@ for command in (
     status,
     cancel,
     verify,
+    report,
     convert,
     schema,
     doctor,

@@ -2,6 +2,7 @@
 
 from denoise5d.report.canvas import can_draw
 from denoise5d.report.noise import NoiseChart, save_noise
+from denoise5d.report.page import write_report
 from denoise5d.report.planes import save_comparison
 from denoise5d.report.preview import PreviewPanel, VoxelSize, save_preview
 
@@ -13,4 +14,5 @@ __all__ = [
     "save_comparison",
     "save_noise",
     "save_preview",
+    "write_report",
 ]

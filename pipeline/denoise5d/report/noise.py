@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from denoise5d.noise import NoiseEstimate, NoiseModel
-from denoise5d.report.canvas import BLUE, DPI, GREY, ORANGE, RED
+from denoise5d.report.canvas import BLUE, GREY, ORANGE, RED, new_figure
 
 _CHART, _LEGEND, _MOST_COLUMNS = (5.2, 4.0), 0.4, 2
 """Inches, and charts in a row."""
@@ -51,21 +51,22 @@ def save_noise(path: Path, charts: Sequence[NoiseChart]) -> None:
     charts : sequence of NoiseChart
         At least one.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    noise_figure(charts).savefig(path)
 
+
+def noise_figure(charts: Sequence[NoiseChart]) -> Any:
+    """Return the figure that `save_noise` saves."""
     columns = min(len(charts), _MOST_COLUMNS)
     rows = -(-len(charts) // columns)
     size = (columns * _CHART[0], rows * _CHART[1] + _LEGEND)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size)
     panels = [figure.add_subplot(rows, columns, place + 1) for place in range(len(charts))]
     for axes, chart in zip(panels, charts, strict=True):
         _draw_cells(axes, chart.estimate)
         _draw_lines(axes, chart)
     handles, _ = panels[0].get_legend_handles_labels()
     figure.legend(handles=handles, loc="outside lower center", ncols=2 * columns, fontsize=9)
-    figure.savefig(path)
+    return figure
 
 
 def _draw_cells(axes: Any, estimate: NoiseEstimate) -> None:
