@@ -84,13 +84,13 @@ def show_columns(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> N
     """
     lines = [*([head] if head else []), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for number, (first, *others) in enumerate(lines):
+    for row, (first, *others) in enumerate(lines):
         if head is None:
             text = f"{first:{widths[0]}}  {others[0]}"
         else:
             cells = (f"{cell:>{n}}" for cell, n in zip(others, widths[1:], strict=True))
             text = "  ".join([f"{first:{widths[0]}}", *cells])
-        say("  " + (click.style(text, bold=True) if head and number == 0 else text))
+        say("  " + (click.style(text, bold=True) if head and row == 0 else text))
 
 
 @contextmanager

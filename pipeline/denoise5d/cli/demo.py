@@ -77,6 +77,7 @@ def _show(files: DemoFiles, run: Run) -> None:
         f"\nTry next:\n"
         f"  denoise5d plan {yaml}      what a run would do\n"
         f"  denoise5d status {yaml}    how far it has come\n"
+        f"  denoise5d report {yaml}    a page that shows what was done, and how well\n"
         f"  denoise5d run {yaml} --overwrite\n"
         f"                             after a change of that file: add a line\n"
         f"                             denoise: {{iterations: 2}}, or write noise: auto\n"
