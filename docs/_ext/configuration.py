@@ -28,18 +28,19 @@ def reference() -> str:
 
 
 def _sections() -> Iterator[str]:
-    schema = json_schema()
-    top = schema["properties"]
-    for place, model in SECTIONS.items():
+    whole = json_schema()
+    parts = whole["$defs"]
+    schemas = {place: parts.get(model.__name__, whole) for place, model in SECTIONS.items()}
+    for place, section in schemas.items():
         if not place:
             continue  # it holds nothing but the other sections
-        section = schema["$defs"][model.__name__]
         yield f"## {'.'.join(place)}\n\n{section['description']}\n"
-        if "oneOf" in top.get(place[-1], {}):  # a word may stand in the place of the section
-            yield _entry(place, top[place[-1]], required=False)
+        itself = schemas[place[:-1]]["properties"][place[-1]]
+        if "oneOf" in itself or "anyOf" in itself:  # a word may stand in the place of the section
+            yield _entry(place, itself, required=False)
         for key, value in section["properties"].items():
             if (*place, key) not in SECTIONS:
-                yield _entry((*place, key), value, required=key in section.get("required", ()))
+                yield _entry((*place, key), value, required="default" not in value)
 
 
 def _entry(place: tuple[str, ...], value: dict[str, Any], *, required: bool) -> str:
