@@ -410,7 +410,7 @@ def test_a_log_has_a_line_for_each_block(
         display.begin(run)
         for block in range(3):
             run.ledger.append([record(block)])
-            display.block(run, record(block))
+            display.block(run.stage, record(block))
     assert display.begun
     display.summary(run)
     noise, going_on, plan, first, _, last = caplog.messages
@@ -461,7 +461,7 @@ def test_the_bar_fits_the_terminal(
     with bar:
         bar.begin(run)
         run.ledger.append([record(0)])
-        bar.block(run, record(0))
+        bar.block(run.stage, record(0))
     shown = screen.getvalue().replace("\x1b[2K", "").replace("\r", "\n").splitlines()
     last = [line for line in shown if "blocks" in line][-1]
     assert last.rstrip().endswith("2/4 blocks, 4.10 kvoxel/s, 0:00:00, 0:00:01 left")

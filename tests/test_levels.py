@@ -62,7 +62,7 @@ def test_each_level_is_made_of_the_one_below(
         assert all(c <= n for c, n in zip(level.layout.chunks, level.shape, strict=True))
         assert (level.layout.shards is None) == (shards is None)
         units = [-(-n // u) for n, u in zip(level.shape, level.layout.write_unit, strict=True)]
-        assert level.files == prod(units) + 1
+        assert level.files == prod(units) + 2, "zarr.json and the ledger"
         assert level.layout.format == "ome-zarr-0.5"
         assert level.grid.image_shape == level.shape
         pairs = list(zip(level.block_shape, level.layout.write_unit, strict=True))
@@ -76,7 +76,7 @@ def test_levels_are_of_the_format_of_the_image() -> None:
     layout = Layout((1, 1, 1, 128, 128), None, "ome-zarr-0.4")
     levels = make_levels((1, 1, 1, 600, 900), ISOTROPIC, layout=layout, core_voxels=2**20)
     assert [level.layout.format for level in levels] == ["ome-zarr-0.4"] * 2
-    assert levels[0].files == 3 * 4 + 2
+    assert levels[0].files == 3 * 4 + 2 + 1
 
 
 @given(st.integers(2, 5000), voxel_sizes)
@@ -140,7 +140,7 @@ def test_sources_and_tiles(shape: Index, chunks: Index, data: st.DataObject) -> 
     below = levels[level.number - 2].layout.chunks if level.number > 1 else chunks
     for s, c, t in zip(level.step, below, level.tile, strict=True):
         assert t * s % c == 0
-        assert t * s <= 2 * c
+        assert t * s <= 2 * c or prod(level.tile) * prod(level.step) <= 2**20
     index = data.draw(st.integers(0, len(level.grid) - 1))
     core = level.grid[index].core
     unit = next(iter(core.tiles(level.layout.write_unit)))

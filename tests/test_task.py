@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from denoise5d import task
+from denoise5d import task, writing
 from denoise5d.dispatch import _known_seconds
 from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid
@@ -26,7 +26,8 @@ from denoise5d.noise import NoiseModel
 from denoise5d.parameters import resolve_parameters
 from denoise5d.plan import Layout
 from denoise5d.store import Image, Output, create_output, open_image, open_output
-from denoise5d.task import END_MARGIN_SECONDS, BlockWorker, TaskSettings, Undone
+from denoise5d.task import BlockWorker, TaskSettings
+from denoise5d.writing import END_MARGIN_SECONDS, Target, Undone
 from runs import PATIENCE_SECONDS, Project, structured
 
 SHAPE = (1, 1, 4, 32, 96)
@@ -87,14 +88,11 @@ def worker_for(
         input_path=project.input,
         axes=None,
         dataset=None,
-        output_path=project.output,
+        target=Target(project.output, 0, io_threads=2, provenance=PROVENANCE, ends=ends),
         grid=BlockGrid(SHAPE, BLOCK, (0, 0, 1, 2, 2)),
         noise=(NoiseModel.gaussian(5),),
         parameters=resolve_parameters(SHAPE, iterations=1, ridge=False),
         threads=1,
-        io_threads=2,
-        provenance=PROVENANCE,
-        ends=ends,
     )
     return BlockWorker(settings)
 
@@ -168,7 +166,7 @@ def test_seconds_of_each_stage(
 ) -> None:
     """By a clock that stands still but where the test moves it."""
     now = [0.0]
-    monkeypatch.setattr(task, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(writing, "perf_counter", lambda: now[0])
 
     def takes(seconds: float, cls: type, name: str) -> None:
         original = getattr(cls, name)
@@ -217,7 +215,7 @@ def test_large_units_are_written_while_no_kernel_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The copies that zarr makes of a block that is one unit find no room beside a kernel."""
-    monkeypatch.setattr(task, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(writing, "SMALL_BYTES", 0)
     writers: set[str] = set()
     write = Output.write_unit
 
@@ -235,7 +233,7 @@ def test_a_block_that_is_written_in_the_kernels_stead_ends_before_the_next_begin
     project: Project, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the next one would hold it up for longer than anybody has reckoned with."""
-    monkeypatch.setattr(task, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(writing, "SMALL_BYTES", 0)
     gate, steps = Gate(), list[str]()
 
     def kernel(*arguments: Any, **options: Any) -> Any:
@@ -268,7 +266,7 @@ NOW = 1_800_000_000.0
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time of day, which stands still but where the test moves it."""
     now = [NOW]
-    monkeypatch.setattr(task, "time", lambda: now[0])
+    monkeypatch.setattr(writing, "time", lambda: now[0])
     return now
 
 
@@ -318,7 +316,7 @@ def test_a_worker_knows_how_long_its_own_blocks_took(
         passed[0] += 100
         return denoise_block(*arguments, **options)
 
-    monkeypatch.setattr(task, "perf_counter", lambda: passed[0])
+    monkeypatch.setattr(writing, "perf_counter", lambda: passed[0])
     monkeypatch.setattr(task, "denoise_block", slow)
     worker = worker_for(project, ends=NOW + 205)
     assert isinstance(worker.run(0, "0", 1), BlockRecord)
@@ -401,5 +399,6 @@ def test_a_time_that_no_job_has_is_not_heeded(walltime: int | None, heeded: list
     records = [SimpleNamespace(seconds=StageSeconds(0, s, 0, 0)) for s in (10, 5000)]
     batch = None if walltime is None else SimpleNamespace(walltime=walltime)
     job = SimpleNamespace(config=SimpleNamespace(cluster=SimpleNamespace(batch=batch)))
-    run: Any = SimpleNamespace(job=job, ledger=SimpleNamespace(records=lambda: records))
-    assert list(_known_seconds(run)) == heeded
+    ledger, run = SimpleNamespace(records=lambda: records), SimpleNamespace(job=job)
+    stage: Any = SimpleNamespace(run=run, ledger=ledger)
+    assert list(_known_seconds(stage)) == heeded

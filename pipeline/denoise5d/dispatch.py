@@ -1,4 +1,4 @@
-"""Handing out the blocks of a run and taking them back.
+"""Handing out the blocks of a run's passes and taking them back.
 
 A worker has two blocks, one of them in the kernel, and no more: what it held in reserve would die
 with it. Some more wait in the scheduler, so that a worker never waits for the driver, and tiny
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 from queue import Empty, SimpleQueue
@@ -32,12 +32,11 @@ from distributed.scheduler import KilledWorker
 
 from denoise5d.cluster import Workers
 from denoise5d.errors import Denoise5dError
-from denoise5d.ledger import BlockRecord, Ledger, record_of
-from denoise5d.noise import NoiseModel
-from denoise5d.prepare import Job
-from denoise5d.store import read_provenance
-from denoise5d.task import BLOCKS_IN_A_WORKER, SPREAD, TaskSettings, Undone
+from denoise5d.ledger import BlockRecord, record_of
+from denoise5d.passes import Failure, Pass, Run
+from denoise5d.task import BLOCKS_IN_A_WORKER
 from denoise5d.worker import PLUGIN, TOPIC, Arrival, Stopped, Working, do_block
+from denoise5d.writing import SPREAD, Undone
 
 log = logging.getLogger(__name__)
 
@@ -56,66 +55,7 @@ _AHEAD = 8
 """So many times the blocks that all workers have are handed out, if there are as many."""
 
 
-@dataclass(slots=True)
-class Failure:
-    """A block that has used up its attempts.
-
-    Attributes
-    ----------
-    block : int
-        Its number.
-    reason : str
-        What the last attempt ended with.
-    """
-
-    block: int
-    reason: str
-
-
-@dataclass(slots=True)
-class Run:
-    """A run in progress; whoever shows it reads these.
-
-    Attributes
-    ----------
-    job : Job
-        What is done.
-    ledger : Ledger
-        What is done already.
-    noise : list of NoiseModel
-        What it is done with.
-    failures : list of Failure
-        What could not be done.
-    ends : float
-        When the driver's job ends, in seconds since 1970; infinite if it does not.
-    """
-
-    job: Job
-    ledger: Ledger
-    noise: list[NoiseModel]
-    failures: list[Failure] = field(default_factory=list)
-    ends: float = inf
-
-    @property
-    def settings(self) -> TaskSettings:
-        """What every worker is told."""
-        job = self.job
-        return TaskSettings(
-            input_path=job.config.input.path,
-            axes=job.config.input.axes,
-            dataset=job.config.input.dataset,
-            output_path=job.config.output.path,
-            grid=job.plan.grid,
-            noise=tuple(self.noise),
-            parameters=job.parameters,
-            threads=job.plan.budget.threads,
-            io_threads=job.io_threads,
-            provenance=read_provenance(job.config.output.path),
-            ends=self.ends,
-        )
-
-
-BlockDone = Callable[[Run, BlockRecord], None]
+BlockDone = Callable[[Pass, BlockRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,57 +71,120 @@ class _Attempt:
         return replace(self, number=self.number + counts, failures=failures)
 
 
-class Dispatch:
-    """Hands out the blocks of a run and takes them back.
+class Heard:
+    """What workers say of blocks, until it is asked for; it comes in the client's thread.
+
+    Parameters
+    ----------
+    workers : Workers
+        Hear of those that arrive.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._outcomes: dict[tuple[int, int], BlockRecord | Undone] = {}
+
+    def take_down(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """Take down what a worker says, before the task ends that it is about.
+
+        A worker that was taken for dead may come late, with a block of a pass that is over.
+        """
+        message = event[1]
+        if "arrival" in message:
+            self._workers.arrived(Arrival(**message["arrival"]))
+        elif "record" in message:
+            record = record_of(message["record"])
+            self._outcomes[message["level"], record.block] = record
+        else:
+            self._outcomes[message["level"], message["block"]] = Undone(message["undone"])
+
+    def pop(self, level: int, block: int) -> BlockRecord | Undone | None:
+        """Return what has become of a block of a pass; None if nothing was heard of it."""
+        return self._outcomes.pop((level, block), None)
+
+
+def dispatch(
+    run: Run,
+    stages: Iterable[Pass],
+    workers: Workers,
+    stopping: Callable[[], bool],
+    on_block: BlockDone,
+) -> None:
+    """Have all passes of a run done, one after the other by the same workers.
 
     Parameters
     ----------
     run : Run
-        Its ledger grows, and its failures.
+        What the workers are told of.
+    stages : iterable of Pass
+        Asked for the next one when one is complete.
+    workers, stopping, on_block
+        As of `Dispatch`.
+
+    Raises
+    ------
+    ClusterError
+        If there are no workers, and will be none.
+    """
+    heard = Heard(workers)
+    workers.client.subscribe_topic(TOPIC, heard.take_down)
+    workers.client.register_plugin(Working(run.settings, run.level_settings), name=PLUGIN)
+    for stage in stages:
+        Dispatch(stage, workers, heard, stopping, on_block).work()
+        if not stage.complete:
+            return
+
+
+class Dispatch:
+    """Hands out the blocks of a pass and takes them back.
+
+    Parameters
+    ----------
+    stage : Pass
+        Its ledger grows, and the failures of its run.
     workers : Workers
         That do the blocks.
+    heard : Heard
+        What they say.
     stopping : callable
         Tells whether no new blocks may be handed out any more.
     on_block : callable
-        Called with the run and the record of each block that has become done.
+        Called with the pass and the record of each block that has become done.
     """
 
     def __init__(
-        self, run: Run, workers: Workers, stopping: Callable[[], bool], on_block: BlockDone
+        self,
+        stage: Pass,
+        workers: Workers,
+        heard: Heard,
+        stopping: Callable[[], bool],
+        on_block: BlockDone,
     ) -> None:
-        self._run = run
+        self._stage, self._run = stage, stage.run
         self._workers = workers
         self._client = workers.client
+        self._heard = heard
         self._stopping = stopping
         self._on_block = on_block
-        self._todo = run.ledger.remaining()
+        self._todo = stage.ledger.remaining()
         self._again: deque[_Attempt] = deque()
         self._suspects: deque[_Attempt] = deque()
         self._handed_out: dict[Future, _Attempt] = {}
         self._ended: SimpleQueue[Future] = SimpleQueue()
-        self._heard: dict[int, BlockRecord | Undone] = {}
-        self._seconds = deque(_known_seconds(run), maxlen=_RECENT)
+        self._seconds = deque(_known_seconds(stage), maxlen=_RECENT)
         self._succeeded = self._out_of_time = False
 
     def work(self) -> None:
-        """Return when all blocks are done or failed, or nothing more may be handed out.
-
-        Raises
-        ------
-        ClusterError
-            If there are no workers, and will be none.
-        """
-        self._client.subscribe_topic(TOPIC, self._hear)
-        self._client.register_plugin(Working(self._run.settings), name=PLUGIN)
+        """Return when all blocks are done or failed, or nothing more may be handed out."""
         self._hand_out()
         told = False
-        while self._handed_out or (self._left and not self._ending):
+        while self._handed_out or (self._stage.left and not self._ending):
             ended = self._next_ended()
             records = self._take(ended)
             self._hand_out()  # before the disk is waited for
-            self._run.ledger.append(records)
+            self._stage.ledger.append(records)
             for record in records:
-                self._on_block(self._run, record)
+                self._on_block(self._stage, record)
             if self._ending:
                 if not told:  # not waited for: a worker may hang
                     Thread(target=self._give_back, daemon=True).start()
@@ -189,17 +192,13 @@ class Dispatch:
                 if time() > self._run.ends or (self._workers.gone() and not ended):
                     return  # nothing more comes back in time, or ever
             # No worker need be started just to give back what waits in the scheduler.
-            self._workers.look(0 if self._ending else self._left, longest=self._longest)
+            left = 0 if self._ending else self._stage.left + self._stage.later
+            self._workers.look(left, longest=self._longest)
 
     @property
     def _longest(self) -> float:
         """Seconds that a block takes at most, of the last ones: a disk may have hung long ago."""
         return max(self._seconds, default=0.0)
-
-    @property
-    def _left(self) -> int:
-        """Blocks that are neither done nor given up."""
-        return self._run.ledger.blocks - self._run.ledger.done_count - len(self._run.failures)
 
     def _next_ended(self) -> list[Future]:
         """Wait a moment for blocks that have ended, so that a signal is seen in between."""
@@ -215,7 +214,7 @@ class Dispatch:
         records = []
         for future in futures:
             attempt = self._handed_out.pop(future)
-            heard = self._heard.pop(attempt.block, None)
+            heard = self._heard.pop(self._stage.level, attempt.block)
             if isinstance(heard, BlockRecord):
                 records.append(replace(heard, failures=attempt.failures))
                 self._seconds.append(heard.seconds.busy)
@@ -234,17 +233,6 @@ class Dispatch:
         self._succeeded = self._succeeded or bool(records)
         return records
 
-    def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take down what a worker says; in the client's thread, before the block's task ends."""
-        message = event[1]
-        if "arrival" in message:
-            self._workers.arrived(Arrival(**message["arrival"]))
-        elif "record" in message:
-            record = record_of(message["record"], self._run.ledger.blocks)
-            self._heard[record.block] = record
-        else:
-            self._heard[message["block"]] = Undone(message["undone"])
-
     def _hand_out(self) -> None:
         """Fill up what is handed out, many blocks at a time, unless there is a reason not to."""
         if self._ending:
@@ -254,7 +242,7 @@ class Dispatch:
         # Dask keeps blocks in its queue only if they are more than twice what its workers can do,
         # and until one has succeeded all may be about to fail.
         in_workers = BLOCKS_IN_A_WORKER * self._workers.present()
-        ahead = 1 if not self._succeeded or self._left <= 2 * in_workers else _AHEAD
+        ahead = 1 if not self._succeeded or self._stage.left <= 2 * in_workers else _AHEAD
         most = ahead * in_workers
         room = max(0, most - len(self._handed_out))
         if ahead == 1 or 2 * room >= most:
@@ -271,7 +259,8 @@ class Dispatch:
     def _submit(self, attempts: list[_Attempt]) -> None:
         if attempts:
             numbers = zip(*[(a.block, a.number) for a in attempts], strict=True)
-            futures = self._client.map(do_block, *numbers, seconds=self._longest, pure=False)
+            common = {"level": self._stage.level, "seconds": self._longest}
+            futures = self._client.map(do_block, *numbers, **common, pure=False)
             for future, attempt in zip(futures, attempts, strict=True):
                 self._handed_out[future] = attempt
                 future.add_done_callback(self._ended.put)
@@ -326,14 +315,14 @@ def _shortened(reason: str) -> str:
     return reason if len(reason) <= _REASON_LENGTH else reason[: _REASON_LENGTH - 3] + "..."
 
 
-def _known_seconds(run: Run) -> Iterator[float]:
+def _known_seconds(stage: Pass) -> Iterator[float]:
     """Yield how long the blocks took that are done.
 
     One that took longer than a whole job says nothing of what this job can do: it had other
     workers, or a disk that hung. Heeding it, no job would begin a block ever again.
     """
-    batch = run.job.config.cluster.batch
+    batch = stage.run.job.config.cluster.batch
     most = inf if batch is None else batch.walltime / SPREAD
-    for record in run.ledger.records():
+    for record in stage.ledger.records():
         if record.seconds.busy < most:
             yield record.seconds.busy

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import chain
 from math import inf
 from pathlib import Path
 from socket import gethostname
@@ -20,7 +21,8 @@ from typing import Any
 
 from denoise5d.cluster import start_workers
 from denoise5d.config import Config
-from denoise5d.dispatch import BlockDone, Dispatch, Failure, Run
+from denoise5d.contrast import write_contrast
+from denoise5d.dispatch import BlockDone, dispatch
 from denoise5d.errors import (
     BlocksFailedError,
     OutputError,
@@ -36,8 +38,9 @@ from denoise5d.identity import (
     provenance,
 )
 from denoise5d.jobs import asked_to_stop, write_driver_facts
-from denoise5d.ledger import Ledger, check_fingerprint, discard
+from denoise5d.ledger import Ledger, check_fingerprint, discard, level_ledgers
 from denoise5d.lock import OutputLock, Owner, read_owner
+from denoise5d.passes import Failure, Pass, Run, passes
 from denoise5d.prepare import (
     Job,
     grid_header,
@@ -57,9 +60,9 @@ from denoise5d.store import (
     open_output,
     read_provenance,
 )
-from denoise5d.task import END_MARGIN_SECONDS
+from denoise5d.writing import END_MARGIN_SECONDS
 
-__all__ = ["BlockDone", "Failure", "Run", "check", "execute"]
+__all__ = ["BlockDone", "Failure", "Pass", "Run", "check", "execute"]
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,12 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
     on_begin : callable
         Called with the run when it is about to start its workers.
     on_block : callable
-        Called with the run and the record of each block that has become done.
+        Called with the pass and the record of each block that has become done.
 
     Returns
     -------
     Run
-        With every block done.
+        With every block of every pass done.
 
     Raises
     ------
@@ -107,12 +110,17 @@ def execute(config: Config, *, overwrite: bool, on_begin: Begun, on_block: Block
         run = _begin(config, image, overwrite=overwrite)
         end = job_end()
         run.ends = inf if end is None else end - END_MARGIN_SECONDS
+        stages = passes(run)
+        first = next(stages, None)
         on_begin(run)
-        if run.ledger.done_count < run.ledger.blocks and not stop.requested:
+        if first is not None and not stop.requested:
             with start_workers(run.job) as workers:
                 page = workers.page_port() if config.cluster.dashboard else None
                 write_driver_facts(config.output.path, gethostname(), page)
-                Dispatch(run, workers, lambda: stop.requested, on_block).work()
+                todo = chain([first], stages)
+                dispatch(run, todo, workers, lambda: stop.requested, on_block)
+        if run.complete:
+            write_contrast(config.output.path, image.info)
     _judge(run, by_hand=stop.by_hand)
     return run
 
@@ -189,7 +197,8 @@ def _begin(config: Config, image: Image, *, overwrite: bool) -> Run:
     if many:
         log.warning("files of the output: %s", files)
     identity = fingerprint(job, image)
-    discard(ledger)
+    for path in (ledger, *level_ledgers(config.output.path).values()):
+        discard(path)
     create_output(
         config.output.path,
         image.info,
@@ -243,7 +252,7 @@ def _resume(job: Job, image: Image) -> Run:
             list(wanted),
             list(job.plan.grid.block_shape),
         )
-    check_space(job, 1 - ledger.done_count / ledger.blocks)
+    check_space(job, ledger)
     return Run(job, ledger, frozen_noise(ledger.header))
 
 
@@ -311,18 +320,20 @@ def _stop_on_request(config: Config) -> Iterator[_Stop]:
 
 def _judge(run: Run, *, by_hand: bool) -> None:
     """Raise what the end of a run that is not complete amounts to."""
-    blocks, done, failed = run.ledger.blocks, run.ledger.done_count, len(run.failures)
-    left = blocks - done - failed
+    stage = run.stage
+    ledger, failed, left = stage.ledger, len(run.failures), stage.left
+    blocks = (
+        f"{ledger.blocks} blocks{f' of level {stage.level} of the pyramid' * bool(stage.level)}"
+    )
     if failed:
         shown = "".join(f"\n  block {f.block}: {f.reason}" for f in run.failures[:5])
         more = f"\n  and {failed - 5} more" if failed > 5 else ""
         others = f", {left} were left undone" if left else ""
         raise BlocksFailedError(
-            f"{failed} of {blocks} blocks failed, {done} are done and stay done{others}:"
+            f"{failed} of {blocks} failed, {ledger.done_count} are done and stay done{others}:"
             f"{shown}{more}\nMend the cause and run the same command again."
         )
     if left:
         raise (StoppedByHandError if by_hand else StoppedEarlyError)(
-            f"stopped early: {left} of {blocks} blocks are left; "
-            f"run the same command again to go on"
+            f"stopped early: {left} of {blocks} are left; run the same command again to go on"
         )

@@ -6,6 +6,7 @@ nothing (an all-background chunk may have none)::
     embryo-denoised.zarr                  the output
     embryo-denoised.zarr.denoise5d/
         ledger.jsonl                      line 1: the header; each further line: one finished block
+        level-1.jsonl                     the same of a level of the pyramid, made when all is done
         lock                              who is working on it
 
 The header holds what must not change between two runs: the fingerprint, the grid of blocks, the
@@ -18,21 +19,49 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from denoise5d.errors import FingerprintError, OutputError
+from denoise5d.levels import PyramidLevel
 
 LEDGER_NAME = "ledger.jsonl"
 LOCK_NAME = "lock"
+_LEVEL_NAME = re.compile(r"level-([1-9][0-9]*)\.jsonl")
 _FORMAT = 1
 
 
 def run_folder(output: Path) -> Path:
     """Return the folder beside `output` that holds its ledger and its lock."""
     return output.with_name(output.name + ".denoise5d")
+
+
+def level_ledger(output: Path, level: int) -> Path:
+    """Return the ledger of a level of the pyramid of `output`."""
+    return run_folder(output) / f"level-{level}.jsonl"
+
+
+def level_ledgers(output: Path) -> dict[int, Path]:
+    """Return the ledgers of levels that there are, by the number of the level, in its order."""
+    folder = run_folder(output)
+    names = [_LEVEL_NAME.fullmatch(path.name) for path in folder.glob("level-*.jsonl")]
+    numbers = sorted(int(name[1]) for name in names if name)
+    return {number: level_ledger(output, number) for number in numbers}
+
+
+def open_level_ledger(
+    output: Path, level: PyramidLevel, *, read_only: bool = False
+) -> Ledger | None:
+    """Open the ledger of a level of the pyramid; None if there is none, or of another level."""
+    path = level_ledger(output, level.number)
+    if not path.exists():
+        return None
+    ledger = Ledger.open(path, read_only=read_only)
+    same = all(ledger.header.get(key) == value for key, value in level.header.items())
+    return ledger if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +71,8 @@ class StageSeconds:
     Attributes
     ----------
     read, kernel, write, verify : float
-        Reading the padded box; denoising; writing the core; reading it back and comparing.
+        Reading the padded box; denoising; writing the core; reading it back and comparing. Of a
+        level of the pyramid: reading what is below and taking the mean; nothing; the same two.
     wait : float
         Between these, while the kernel had another block.
     """
@@ -306,7 +336,9 @@ def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:
                 return
             end += len(line)
             try:
-                record = record_of(json.loads(line), blocks)
+                record = record_of(json.loads(line))
+                if type(record.block) is not int or not 0 <= record.block < blocks:
+                    raise ValueError(f"block {record.block!r} is not one of the run's {blocks}")
             except (KeyError, TypeError, ValueError) as error:
                 raise OutputError(
                     f"{path}:{number}: must be the record of a finished block, got "
@@ -316,10 +348,8 @@ def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:
             yield record, end
 
 
-def record_of(values: Mapping[str, Any], blocks: int) -> BlockRecord:
+def record_of(values: Mapping[str, Any]) -> BlockRecord:
     """Return the record in a parsed line; raise KeyError, TypeError or ValueError if it is none."""
-    if type(values["block"]) is not int or not 0 <= values["block"] < blocks:
-        raise ValueError(f"block {values['block']!r} is not one of the run's {blocks}")
     nested = {
         "seconds": StageSeconds(**values["seconds"]),
         "checksums": tuple(values["checksums"]),

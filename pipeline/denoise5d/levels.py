@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from denoise5d.geometry import BlockGrid, Box, Index, as_index
 from denoise5d.layout import SPATIAL, TIME, Layout, doubled
@@ -25,6 +25,11 @@ Scales: TypeAlias = tuple[float, ...]
 
 SMALLEST_LENGTH = 256
 """A level whose Y and X are no longer has none above it: a viewer shows it as a whole."""
+
+_FOLDERS = 2  # of the array, and "c" in it
+
+_TILE_VOXELS = 2**20
+"""A tile is made of up to so many voxels at a time, so that a call of zarr is worth its while."""
 
 _BLOCK_VOXELS = 2**22
 """A block grows up to so many voxels, so that it takes longer than its way to a worker and back."""
@@ -49,7 +54,8 @@ class PyramidLevel:
     block_shape : Index
         What a worker makes at a time: whole write units.
     tile : Index
-        What is made at a time of that: of whole chunks below, so that each is decoded once.
+        What is made at a time of that: of whole chunks below, so that each is decoded once; of
+        several where they are small.
     """
 
     number: int
@@ -71,14 +77,33 @@ class PyramidLevel:
         return BlockGrid(self.shape, self.block_shape, (0, 0, 0, 0, 0))
 
     @property
+    def header(self) -> dict[str, Any]:
+        """What the ledger of a level says of it, as JSON gives it back; another one is not it."""
+        layout = self.layout
+        return {
+            "blocks": len(self.grid),
+            "level": self.number,
+            "image_shape": list(self.shape),
+            "block_shape": list(self.block_shape),
+            "step": list(self.step),
+            "chunks": list(layout.chunks),
+            "shards": None if layout.shards is None else list(layout.shards),
+        }
+
+    @property
     def voxels(self) -> int:
         """Number of its voxels."""
         return prod(self.shape)
 
     @property
     def files(self) -> int:
-        """Number of its files: the write units and those of metadata."""
-        return self.layout.write_units(self.shape) + self.layout.metadata_files
+        """Number of its files: the write units, those of metadata, and a ledger."""
+        return self.layout.write_units(self.shape) + self.layout.metadata_files + 1
+
+    @property
+    def inodes(self) -> int:
+        """Number of these files and their folders."""
+        return self.files + self.layout.folders(self.shape) + _FOLDERS
 
     def source(self, box: Box) -> Box:
         """Return the voxels below that make the voxels of a box."""
@@ -119,12 +144,11 @@ def make_levels(
         step = _step(shape, [s * f for s, f in zip(scales, factors, strict=True)])
         below, shape = shape, _divided(shape, step)
         factors = as_index([f * s for f, s in zip(factors, step, strict=True)])
-        tile = [c // s if c % s == 0 else c for c, s in zip(chunks, step, strict=True)]
         own = _clipped(layout, shape)
-        block = _block_shape(shape, own.write_unit, min(_BLOCK_VOXELS, core_voxels))
-        levels.append(
-            PyramidLevel(len(levels) + 1, below, step, factors, own, block, as_index(tile))
-        )
+        block = _grown(own.write_unit, shape, min(_BLOCK_VOXELS, core_voxels))
+        whole = [c // s if c % s == 0 else c for c, s in zip(chunks, step, strict=True)]
+        tile = _grown(as_index(whole), block, _TILE_VOXELS // prod(step))
+        levels.append(PyramidLevel(len(levels) + 1, below, step, factors, own, block, tile))
         chunks = own.chunks
     return tuple(levels)
 
@@ -152,12 +176,12 @@ def _clipped(layout: Layout, shape: Index) -> Layout:
     return replace(layout, chunks=chunks, shards=shards)
 
 
-def _block_shape(shape: Index, unit: Index, most: int) -> Index:
-    """Return as many whole write units as have at most so many voxels, or a single one."""
+def _grown(unit: Index, shape: Index, most: int) -> Index:
+    """Return as many whole units of a shape as have at most so many voxels, or a single one."""
     covering = as_index([-(-n // u) * u for n, u in zip(shape, unit, strict=True)])
-    block = unit
-    while larger := doubled(block, covering, SPATIAL) or doubled(block, covering, TIME):
+    grown = unit
+    while larger := doubled(grown, covering, SPATIAL) or doubled(grown, covering, TIME):
         if prod(larger) > most:
             break
-        block = larger
-    return block
+        grown = larger
+    return grown

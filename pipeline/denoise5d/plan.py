@@ -17,6 +17,7 @@ from typing import Any
 from denoise5d.errors import PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
 from denoise5d.layout import FLOAT32_BYTES, Budget, Layout, choose_layout
+from denoise5d.levels import PyramidLevel
 from denoise5d.shapes import fastest_shape, largest_shape
 
 __all__ = ["Budget", "Layout", "Plan", "choose_layout", "make_plan"]
@@ -40,12 +41,15 @@ class Plan:
     exact_halo : bool
         Whether the halo is the kernel's whole reach. With any other the result is approximate: it
         depends on how the image is cut into blocks.
+    levels : tuple of PyramidLevel
+        Made when all blocks are done, each of the one before it.
     """
 
     grid: BlockGrid
     layout: Layout
     budget: Budget
     exact_halo: bool
+    levels: tuple[PyramidLevel, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -74,22 +78,36 @@ class Plan:
 
     @property
     def write_units(self) -> int:
-        """Number of files of voxels."""
+        """Number of files of voxels of the image."""
         return self.layout.write_units(self.grid.image_shape)
 
     @property
     def files(self) -> int:
-        """Number of files: the write units and a few of metadata."""
+        """Number of files: the write units, also of the levels, and a few of metadata."""
+        return self.image_files + sum(level.files for level in self.levels)
+
+    @property
+    def image_files(self) -> int:
+        """Number of files of the image alone, and of the run."""
         return self.write_units + 2 * self.layout.metadata_files + _RUN_FILES
 
     @property
+    def image_inodes(self) -> int:
+        """Number of these files and their folders."""
+        return self.image_files + self.layout.folders(self.grid.image_shape) + _FOLDERS
+
+    @property
     def inodes(self) -> int:
-        """Number of files and folders, which a file system may have no more of."""
-        return self.files + self.layout.folders(self.grid.image_shape) + _FOLDERS
+        """Number of all files and folders, which a file system may have no more of."""
+        return self.image_inodes + sum(level.inodes for level in self.levels)
+
+    def image_bytes(self, itemsize: int) -> int:
+        """Return the bytes of the image alone, uncompressed, at `itemsize` bytes a voxel."""
+        return prod(self.grid.image_shape) * itemsize
 
     def output_bytes(self, itemsize: int) -> int:
-        """Return the bytes of all voxels of the output, uncompressed, at `itemsize` bytes each."""
-        return prod(self.grid.image_shape) * itemsize
+        """Return the bytes of the image and its levels, uncompressed."""
+        return self.image_bytes(itemsize) + sum(level.voxels for level in self.levels) * itemsize
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a dict of plain values, keys with their unit."""
@@ -113,6 +131,10 @@ class Plan:
             "bytes_per_worker": self.bytes_per_worker,
             "chunks": list(layout.chunks),
             "shards": None if layout.shards is None else list(layout.shards),
+            "levels": [
+                {"shape": list(level.shape), "factors": list(level.factors), "files": level.files}
+                for level in self.levels
+            ],
             "files": self.files,
         }
 

@@ -21,6 +21,7 @@ from denoise5d.errors import InputError, OutputError, PlanError
 from denoise5d.geometry import BlockGrid, Index, as_index
 from denoise5d.kernel import build_info, reach, scratch_bytes
 from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
+from denoise5d.levels import PyramidLevel, make_levels
 from denoise5d.machine import Machine, this_machine
 from denoise5d.parameters import Parameters, resolve_parameters, resolve_ridge
 from denoise5d.plan import Budget, Layout, Plan, choose_layout, make_plan
@@ -81,7 +82,7 @@ class Job:
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of all voxels of the output, uncompressed."""
+        """Bytes of all voxels of the output and its pyramid, uncompressed."""
         return self.plan.output_bytes(self.dtype.itemsize)
 
 
@@ -176,6 +177,8 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
         plan = _begun_plan(Ledger.open(ledger, read_only=True), budget)
     else:
         plan = _new_plan(config, image.shape, parameters, budget)
+    if config.output.pyramid:
+        plan = replace(plan, levels=_levels(plan.grid, plan.layout, image))
     dtype = output_dtype(config, image)
     plan.layout.check_bytes(dtype.itemsize)
     return Job(config, image, parameters, plan, dtype)
@@ -183,6 +186,8 @@ def prepare(config: Config, image: Description, machine: Machine, *, anew: bool 
 
 def prepare_begun(config: Config, image: Description, ledger: Ledger) -> Job:
     """Return a run that was begun, to look at what it made: no worker has to fit this machine.
+
+    Its levels are all that there may be, whether the YAML wants them or not.
 
     Raises
     ------
@@ -198,7 +203,33 @@ def prepare_begun(config: Config, image: Description, ledger: Ledger) -> Job:
         memory_factor=config.blocks.memory_factor,
         reserve_bytes=_INTERPRETER_BYTES,
     )
-    return Job(config, image, parameters, _begun_plan(ledger, budget), output_dtype(config, image))
+    plan = _begun_plan(ledger, budget)
+    plan = replace(plan, levels=_levels(plan.grid, plan.layout, image))
+    return Job(config, image, parameters, plan, output_dtype(config, image))
+
+
+def _levels(grid: BlockGrid, layout: Layout, image: Description) -> tuple[PyramidLevel, ...]:
+    core = prod(grid.block_shape)
+    return make_levels(image.shape, image.scales, layout=layout, core_voxels=core)
+
+
+def begun_levels(ledger: Ledger, image: Description) -> tuple[PyramidLevel, ...]:
+    """Return the levels that the pyramid of a run has, or may have, from its ledger.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the run.
+    image : Description
+        The input, or the output that the run began.
+
+    Raises
+    ------
+    OutputError
+        If the ledger does not say how the run was cut into blocks.
+    """
+    grid, layout, _ = _begun_cut(ledger)
+    return _levels(grid, layout, image)
 
 
 def output_dtype(config: Config, image: Description) -> np.dtype[Any]:
@@ -261,7 +292,8 @@ def _new_plan(config: Config, image_shape: Index, parameters: Parameters, budget
     )
 
 
-def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
+def _begun_cut(ledger: Ledger) -> tuple[BlockGrid, Layout, bool]:
+    """Return the blocks and files that a run began with, and whether its halo is exact."""
     header = ledger.header
     try:
         image_shape, block_shape, halo, chunks = (
@@ -275,11 +307,15 @@ def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
             f"{ledger.path} does not say how its run was cut into blocks ({error!r}); "
             f"begin anew with --overwrite"
         ) from error
-    grid = BlockGrid(image_shape, block_shape, halo)
+    return BlockGrid(image_shape, block_shape, halo), layout, exact_halo
+
+
+def _begun_plan(ledger: Ledger, budget: Budget) -> Plan:
+    grid, layout, exact_halo = _begun_cut(ledger)
     plan = Plan(grid, layout, budget, exact_halo)
     if plan.bytes_per_worker > budget.memory_bytes:
         raise PlanError(
-            f"the blocks that this run began with ({list(block_shape)}) need "
+            f"the blocks that this run began with ({list(grid.block_shape)}) need "
             f"{plan.bytes_per_worker / GIB:.2f} GiB a worker at blocks.memory_factor "
             f"{budget.memory_factor:g}, and a worker has {budget.memory_bytes / GIB:.2f} GiB. "
             f"Give cluster.memory more or run fewer cluster.workers; or begin anew with smaller "

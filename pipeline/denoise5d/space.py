@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from denoise5d.errors import PlanError
+from denoise5d.ledger import Ledger, level_ledger
 from denoise5d.plan import Plan
 from denoise5d.prepare import GIB, Job
 from denoise5d.store import free_bytes, free_files
@@ -11,29 +12,36 @@ _MANY_FILES = 1_000_000
 """More than this is what quotas of clusters, backups and copying do not like."""
 
 
-def check_space(job: Job, left: float = 1.0) -> None:
+def check_space(job: Job, ledger: Ledger | None = None) -> None:
     """Refuse a run whose output does not find room on its disk.
 
     Parameters
     ----------
     job : Job
         The run.
-    left : float
-        Which part of it is still to be done.
+    ledger : Ledger, optional
+        What of it is done already. A level that was begun takes what it needs, more or less.
 
     Raises
     ------
     PlanError
         If bytes or files are lacking.
     """
-    path = job.config.output.path
-    needed, free = int(job.output_bytes * left), free_bytes(path)
+    path, plan = job.config.output.path, job.plan
+    left, levels = 1.0, list(plan.levels)
+    if ledger is not None:
+        left -= ledger.done_count / ledger.blocks
+        levels = [v for v in levels if not level_ledger(path, v.number).exists()]
+    itemsize = job.dtype.itemsize
+    needed = int(plan.image_bytes(itemsize) * left) + sum(v.voxels for v in levels) * itemsize
+    free = free_bytes(path)
     if free < needed:
         raise PlanError(
             f"the disk of output.path {path} has {free / GIB:.2f} GiB free, and the output may "
             f"need {needed / GIB:.2f} GiB (uncompressed); make room, or choose another output.path"
         )
-    files, free_to_make = int(job.plan.inodes * left), free_files(path)
+    files = int(plan.image_inodes * left) + sum(v.inodes for v in levels)
+    free_to_make = free_files(path)
     if free_to_make < files:
         raise PlanError(
             f"the disk of output.path {path} takes {free_to_make:.0f} more files and folders, and "

@@ -9,16 +9,42 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from denoise5d.errors import OutputError
+from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid, as_index
 from denoise5d.jobs import read_driver_facts, recorded_jobs
-from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, run_folder
+from denoise5d.ledger import (
+    LEDGER_NAME,
+    LOCK_NAME,
+    BlockRecord,
+    Ledger,
+    open_level_ledger,
+    run_folder,
+)
 from denoise5d.lock import Owner, is_dead, read_owner
+from denoise5d.prepare import begun_levels
 from denoise5d.slurm import Silent, queue
 from denoise5d.slurm_words import QueuedJob
+from denoise5d.store import open_image
 
 _RECENT = 64
 """The rate is that of so many blocks, the last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStatus:
+    """A level of the pyramid at one moment.
+
+    Attributes
+    ----------
+    level : int
+        Its number, from 1.
+    blocks, blocks_done : int
+        In all, and done.
+    """
+
+    level: int
+    blocks: int
+    blocks_done: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +76,8 @@ class Status:
         The largest memory of any worker.
     retried : int
         Blocks that took more than one attempt.
+    levels : tuple of LevelStatus
+        Of the pyramid, if it is wanted; the blocks above are those of the image alone.
     jobs : tuple of QueuedJob or None
         Of this run, that have not ended; None if SLURM is not here, or does not answer.
     tunnel : str or None
@@ -72,6 +100,7 @@ class Status:
     verify_seconds: float = 0.0
     peak_bytes: int = 0
     retried: int = 0
+    levels: tuple[LevelStatus, ...] = ()
     jobs: tuple[QueuedJob, ...] | None = ()
     tunnel: str | None = None
 
@@ -148,19 +177,27 @@ class _Entry:
     files: float
 
 
-def read_status(output: Path) -> Status:
-    """Return the status of the run that writes `output`; raise OutputError if it is damaged."""
+def read_status(output: Path, *, pyramid: bool = False) -> Status:
+    """Return the status of the run that writes `output`; raise OutputError if it is damaged.
+
+    Parameters
+    ----------
+    output : Path
+        The store.
+    pyramid : bool
+        Whether the run is done only when the levels of the pyramid are.
+    """
     owner = _living_owner(run_folder(output) / LOCK_NAME)
     recorded = {record.job for record in recorded_jobs(output)}
     jobs = _jobs(recorded)
     if owner and jobs is not None and owner.job in recorded - {job.id for job in jobs}:
         owner = None  # it was killed, on a machine of which nothing else is known here
-    status = _read_ledger(output, owner)
+    status = _read_ledger(output, owner, pyramid=pyramid)
     tunnel = None if owner is None else _tunnel(output)
     return replace(status, jobs=jobs, tunnel=tunnel)
 
 
-def _read_ledger(output: Path, owner: Owner | None) -> Status:
+def _read_ledger(output: Path, owner: Owner | None, *, pyramid: bool) -> Status:
     folder = run_folder(output)
     if not (folder / LEDGER_NAME).exists():
         if owner is None:
@@ -172,7 +209,9 @@ def _read_ledger(output: Path, owner: Owner | None) -> Status:
     for record in ledger.records():
         tally.add(record, grid[record.block].core.voxels)
     voxels = prod(grid.image_shape)
-    state = _state(output, complete=tally.blocks == ledger.blocks, owner=owner)
+    levels = _levels(output, ledger) if pyramid and output.exists() else ()
+    left = ledger.blocks - tally.blocks + sum(v.blocks - v.blocks_done for v in levels)
+    state = _state(output, complete=not left, owner=owner)
     rate = tally.rate(since=None if owner is None else datetime.fromisoformat(owner.since))
     seconds: dict[str, Any] = {f"{k}_seconds": round(v, 4) for k, v in tally.seconds.items()}
     return Status(
@@ -189,7 +228,23 @@ def _read_ledger(output: Path, owner: Owner | None) -> Status:
         **seconds,
         peak_bytes=tally.peak_bytes,
         retried=tally.retried,
+        levels=levels,
     )
+
+
+def _levels(output: Path, ledger: Ledger) -> tuple[LevelStatus, ...]:
+    """Return how far the levels are; one counts only if all below it is complete."""
+    try:
+        levels = begun_levels(ledger, open_image(output).info)
+    except (InputError, OutputError):  # `verify` says what is wrong with it
+        return ()
+    found, complete = [], ledger.done_count == ledger.blocks
+    for level in levels:
+        own = open_level_ledger(output, level, read_only=True) if complete else None
+        done = 0 if own is None else own.done_count
+        found.append(LevelStatus(level.number, len(level.grid), done))
+        complete = done == len(level.grid)
+    return tuple(found)
 
 
 def _jobs(recorded: set[str]) -> tuple[QueuedJob, ...] | None:

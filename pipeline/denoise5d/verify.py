@@ -5,6 +5,7 @@
     open_begun     YAML and ledger are of one run; the metadata are what it wrote
     check_units    every write unit of every done block decodes and has its checksum
     check_places   small boxes, computed anew from the input alone, are the same bit for bit
+    check_levels   and boxes of the pyramid, computed anew from the level below
 
 Nothing is written, and no more is held than a few write units or one place. A run may be at work
 meanwhile: what is done stays as it is.
@@ -16,20 +17,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from math import prod
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from denoise5d.begun import BegunRun, again, box_words
+from denoise5d.begun import BegunPass, BegunRun, box_words
 from denoise5d.errors import InputError, PlanError, WrongOutputError
 from denoise5d.geometry import AXES, Block, Box, as_index
 from denoise5d.kernel import (
     denoise_block,
     reach,
 )
+from denoise5d.level_task import level_voxels
 from denoise5d.machine import this_machine
 from denoise5d.prepare import GIB, io_threads
 from denoise5d.store import checksum, convert_dtype
@@ -60,13 +62,16 @@ class Units:
 
     Attributes
     ----------
-    blocks, units : int
-        How many.
+    blocks, level_blocks : int
+        How many, of the image and of all levels of its pyramid.
+    units : int
+        How many, of both.
     voxel_bytes : int
         Bytes of their voxels, decoded.
     """
 
     blocks: int
+    level_blocks: int
     units: int
     voxel_bytes: int
 
@@ -89,43 +94,47 @@ def check_units(run: BegunRun, progress: Progress) -> Units:
     unit_bytes = prod(run.output.unit) * run.output.dtype.itemsize
     room = max(1, _UNITS_BYTES // (_COPIES * unit_bytes))
     at_once = min(io_threads(this_machine().cpus), room)
+    done = [part.ledger.done_count for part in run.passes]
     units = voxel_bytes = 0
     with ThreadPoolExecutor(at_once) as pool:
-        for blocks, size in _ahead(pool, partial(_check_unit, run), _listed(run), at_once):
+        listed = chain.from_iterable(_listed(part, sum(done[: part.level])) for part in run.passes)
+        for blocks, size in _ahead(pool, _check_unit, listed, at_once):
             units, voxel_bytes = units + 1, voxel_bytes + size
-            progress(blocks, run.ledger.done_count)
-    return Units(run.ledger.done_count, units, voxel_bytes)
+            progress(blocks, sum(done))
+    return Units(done[0], sum(done[1:]), units, voxel_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
+    part: BegunPass
     block: int
     box: Box
     checksum: str
     blocks: float  # that are checked once it is
 
 
-def _listed(run: BegunRun) -> Iterator[_Unit]:
-    """Yield the units of all blocks that are done, as the ledger is read."""
-    known = (r for r in run.ledger.records() if run.ledger.is_done(r.block))
-    for before, record in enumerate(known):
-        boxes = list(run.job.plan.grid[record.block].core.tiles(run.output.unit))
+def _listed(part: BegunPass, before: int) -> Iterator[_Unit]:
+    """Yield the units of all blocks of a pass that are done, as its ledger is read."""
+    known = (r for r in part.ledger.records() if part.ledger.is_done(r.block))
+    for blocks, record in enumerate(known, before):
+        boxes = list(part.grid[record.block].core.tiles(part.output.unit))
         if len(boxes) != len(record.checksums):
             raise WrongOutputError(
-                f"{run.ledger.path}: block {record.block} has {len(boxes)} write units, got "
-                f"{len(record.checksums)} checksums. {again(run, record.block)}"
+                f"{part.ledger.path}: {part.words(record.block)} has {len(boxes)} write units, got "
+                f"{len(record.checksums)} checksums. {part.again(record.block)}"
             )
         for number, (box, expected) in enumerate(zip(boxes, record.checksums, strict=True), 1):
-            yield _Unit(record.block, box, expected, before + number / len(boxes))
+            yield _Unit(part, record.block, box, expected, blocks + number / len(boxes))
 
 
-def _check_unit(run: BegunRun, unit: _Unit) -> tuple[float, int]:
+def _check_unit(unit: _Unit) -> tuple[float, int]:
     """Check one unit; return the blocks checked with it, and its bytes."""
-    file = run.output.file(unit.box)
-    what = f"{file}, a write unit of block {unit.block} ({box_words(unit.box)})"
-    way_out = again(run, unit.block)
+    output = unit.part.output
+    file = output.file(unit.box)
+    what = f"{file}, a write unit of {unit.part.words(unit.block)} ({box_words(unit.box)})"
+    way_out = unit.part.again(unit.block)
     try:
-        stored = run.output.read(unit.box)
+        stored = output.read(unit.box)
     except InputError as error:
         raise WrongOutputError(
             f"{what}, cannot be decoded: {error.__cause__}. {way_out}"
@@ -268,23 +277,66 @@ def _check_place(run: BegunRun, place: Place, threads: int) -> None:
     for part in place.parts:
         computed = values[part.relative_to(place.box.start).slices]
         expected = convert_dtype(computed, run.output.dtype)
-        _compare(run, part, expected, run.output.read(part))
+        _compare(run.passes[0], part, expected)
 
 
-def _compare(run: BegunRun, part: Box, expected: Array, found: Array) -> None:
-    """Raise what tells of the first voxel that differs, if there is one."""
+def check_levels(
+    run: BegunRun, count: int, rng: np.random.Generator, progress: Progress
+) -> tuple[int, int]:
+    """Compute boxes of the levels anew from the level below, and compare them bit for bit.
+
+    Parameters
+    ----------
+    run : BegunRun
+        There need be no level.
+    count : int
+        How many boxes at most, in any level.
+    rng : numpy.random.Generator
+        Chooses.
+    progress : callable
+        Is told how many are done, and of how many.
+
+    Returns
+    -------
+    boxes, voxels : int
+        That were compared.
+
+    Raises
+    ------
+    WrongOutputError
+        For the first voxel that differs.
+    """
+    begun = [part for part in run.levels if part.ledger.done_count]
+    voxels, count = 0, count if begun else 0
+    for number in range(count):
+        part = begun[rng.integers(len(begun))]
+        done = np.fromiter(part.ledger.done(), np.int64, part.ledger.done_count)
+        level = run.job.plan.levels[part.level - 1]
+        tiles = list(part.grid[int(rng.choice(done))].core.tiles(level.tile))
+        box = tiles[rng.integers(len(tiles))]
+        below = run.passes[part.level - 1].output
+        _compare(part, box, level_voxels(below, level, box))
+        voxels += box.voxels
+        progress(number + 1, count)
+    return count, voxels
+
+
+def _compare(part: BegunPass, box: Box, expected: Array) -> None:
+    """Raise what tells of the first voxel of a box that differs, if there is one."""
+    found = part.output.read(box)
     differing = np.argwhere(_bits(expected) != _bits(found))
     if not len(differing):
         return
     first = tuple(int(i) for i in differing[0])
-    voxel = as_index([a + i for a, i in zip(part.start, first, strict=True)])
-    block = run.job.plan.grid.index_of(voxel)
+    voxel = as_index([a + i for a, i in zip(box.start, first, strict=True)])
+    block = part.grid.index_of(voxel)
+    source = "the level below" if part.level else "the input"
     raise WrongOutputError(
-        f"{run.output.file(Box(voxel, voxel))}: voxel {AXES} {voxel} of block {block} must be "
-        f"{expected[first]}, computed anew from the input, got {found[first]}; {len(differing)} of "
-        f"{part.voxels} voxels differ in this place ({box_words(part)}). If its checksum is right, "
-        f"the input has changed since the run, or a processor was at fault. Put back the input as "
-        f"it was, or if it is: {again(run, block)}"
+        f"{part.output.file(Box(voxel, voxel))}: voxel {AXES} {voxel} of {part.words(block)} must "
+        f"be {expected[first]}, computed anew from {source}, got {found[first]}; {len(differing)} "
+        f"of {box.voxels} voxels differ in this place ({box_words(box)}). If its checksum is "
+        f"right, {source} has changed since the run, or a processor was at fault. Put back "
+        f"{source} as it was, or if it is: {part.again(block)}"
     )
 
 

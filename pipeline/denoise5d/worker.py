@@ -7,6 +7,7 @@ Events arrive in their order and need not be fetched.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from socket import gethostname
 
@@ -15,7 +16,9 @@ from distributed.core import Status
 from tornado.gen import sleep
 
 from denoise5d.ledger import BlockRecord
-from denoise5d.task import BlockWorker, TaskSettings, Undone, probe
+from denoise5d.level_task import LevelSettings, LevelWorker
+from denoise5d.task import BlockWorker, TaskSettings, probe
+from denoise5d.writing import PassWorker, Undone
 
 PLUGIN = TOPIC = "denoise5d"
 
@@ -45,32 +48,36 @@ class Arrival:
 class Working(WorkerPlugin):  # type: ignore[misc]
     """Lives in each worker, also in one that takes the place of another, and does the blocks."""
 
-    def __init__(self, settings: TaskSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: TaskSettings, levels: Sequence[LevelSettings] = ()) -> None:
+        self._settings, self._levels = settings, levels
 
     def setup(self, worker: Worker) -> None:
         """Begin, and tell the driver so."""
-        self._blocks = BlockWorker(self._settings)
+        levels = [LevelWorker(level) for level in self._levels]
+        self._passes: list[PassWorker] = [BlockWorker(self._settings), *levels]
         threads = probe(self._settings.threads)
         arrival = Arrival(str(worker.name), gethostname(), os.environ.get("SLURM_JOB_ID"), threads)
         worker.log_event(TOPIC, {"arrival": asdict(arrival)})
 
-    def run(self, block: int, worker: Worker, attempt: int, seconds: float) -> BlockRecord | Undone:
-        """Do one block; see `BlockWorker.run`."""
-        outcome = self._blocks.run(block, str(worker.name), attempt, seconds=seconds)
+    def run(
+        self, block: int, worker: Worker, attempt: int, *, level: int, seconds: float
+    ) -> BlockRecord | Undone:
+        """Do one block of a pass; see `PassWorker.run`."""
+        outcome = self._passes[level].run(block, str(worker.name), attempt, seconds=seconds)
         if outcome is Undone.WORKER_ENDS:
             worker.loop.add_callback(_leave, worker)
         return outcome
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
         """Give way to another plugin, or end with the worker."""
-        self._blocks.stop()
+        for stage in self._passes:
+            stage.stop()
 
 
 class Stopped(WorkerPlugin):  # type: ignore[misc]
     """Takes the place of `Working`, and gives every block back."""
 
-    def run(self, *_: object) -> Undone:
+    def run(self, *_: object, **__: object) -> Undone:
         """Do nothing."""
         return Undone.STOPPED
 
@@ -84,12 +91,12 @@ async def _leave(worker: Worker) -> None:
         await worker.close_gracefully(restart=False, reason="its job ends")
 
 
-def do_block(block: int, attempt: int, seconds: float) -> None:
+def do_block(block: int, attempt: int, *, level: int, seconds: float) -> None:
     """Do a block in a worker; what comes of it travels ahead of the end of this task."""
     worker = get_worker()
     plugin: Working | Stopped = worker.plugins.get(PLUGIN) or Stopped()
-    outcome = plugin.run(block, worker, attempt, seconds)
+    outcome = plugin.run(block, worker, attempt, level=level, seconds=seconds)
     if isinstance(outcome, BlockRecord):
-        worker.log_event(TOPIC, {"record": asdict(outcome)})
+        worker.log_event(TOPIC, {"level": level, "record": asdict(outcome)})
     else:
-        worker.log_event(TOPIC, {"block": block, "undone": str(outcome)})
+        worker.log_event(TOPIC, {"level": level, "block": block, "undone": str(outcome)})

@@ -52,12 +52,14 @@ from denoise5d.kernel import denoise_block
 from denoise5d.ledger import BlockRecord, Ledger, StageSeconds, run_folder
 from denoise5d.machine import available_cpus, this_machine
 from denoise5d.noise import NoiseModel
+from denoise5d.passes import Pass
 from denoise5d.phantom import Embryo, camera
 from denoise5d.plan import Budget, Layout, Plan
 from denoise5d.prepare import Job, open_input, prepare
 from denoise5d.store import convert_dtype, create_output, open_image, open_output
 from denoise5d.task import TaskSettings
 from denoise5d.worker import TOPIC
+from denoise5d.writing import Target
 
 OUTPUT = Path(__file__).parents[2] / "build" / "benchmarks"
 
@@ -204,11 +206,11 @@ def run_graph(make: Callable[[Path, Job], Any], folder: Path, _: dict[str, Any])
         return {"seconds": time.perf_counter() - begin, "tasks": tasks}
 
 
-def nothing(block: int, attempt: int, seconds: float) -> None:  # noqa: ARG001
+def nothing(block: int, attempt: int, *, level: int, seconds: float) -> None:  # noqa: ARG001
     """Stand for a block: its record is sent, and that is all."""
     stages = StageSeconds(0, 0, 0, 0)
     record = BlockRecord(block, "0", None, "", stages, 0, ("0" * 16,), attempt)
-    get_worker().log_event(TOPIC, {"record": asdict(record)})
+    get_worker().log_event(TOPIC, {"level": level, "record": asdict(record)})
 
 
 def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
@@ -221,8 +223,12 @@ def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
     ledger = Ledger.create(run_folder(folder / "tiny") / "ledger.jsonl", {"blocks": blocks})
     blocks_config, cluster = SimpleNamespace(retries=0), SimpleNamespace(batch=None)
     job = SimpleNamespace(plan=plan, config=SimpleNamespace(blocks=blocks_config, cluster=cluster))
-    idle: Any = TaskSettings(folder, None, None, folder, plan.grid, (), None, 1, 1, None)
-    run: Any = SimpleNamespace(job=job, ledger=ledger, failures=[], settings=idle, ends=inf)
+    target = Target(folder, 0, io_threads=1, provenance=None)
+    idle: Any = TaskSettings(folder, None, None, target, plan.grid, (), None, 1)
+    run: Any = SimpleNamespace(
+        job=job, ledger=ledger, failures=[], settings=idle, level_settings=[], ends=inf
+    )
+    stages = [Pass(run, 0, plan.grid, ledger, later=0)]
     dispatch.do_block = nothing
     resident: list[int] = []
 
@@ -231,7 +237,8 @@ def run_scheduling(folder: Path, size: dict[str, Any]) -> dict[str, Any]:
 
     with local_cluster(plan) as client:
         begin = time.perf_counter()
-        dispatch.Dispatch(run, Workers(client, 1), lambda: False, every(blocks // 10, note)).work()
+        told = every(blocks // 10, note)
+        dispatch.dispatch(run, stages, Workers(client, 1), lambda: False, told)
         seconds = time.perf_counter() - begin
     return {
         "seconds": seconds,

@@ -512,6 +512,7 @@ def test_it_reads_little_at_a_time(
     """Not the output, and not the input beyond its sample and the places."""
     project.image(structured((1, 1, 1, 1024, 1024), "uint16"), chunks=(1, 1, 1, 64, 64))
     output, denoise = {"chunks": [1, 1, 1, 64, 64], "shards": None}, {"patch": [0, 0, 0, 1, 1]}
+    output["pyramid"] = False
     start(project.write(output=output, denoise=denoise, blocks={"shape": [1, 1, 1, 256, 256]}))
     run = open_begun(project.config())
     monkeypatch.setattr(verify_module, "this_machine", lambda: Machine(2, 2**30))

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from denoise5d.cli.console import clock, duration, errors, number, say, show_table, size, voxels
 from denoise5d.cli.plan import noise_words
-from denoise5d.execute import Run
+from denoise5d.execute import Pass, Run
 from denoise5d.ledger import BlockRecord
 from denoise5d.status import Tally
 
 log = logging.getLogger("denoise5d")
 
-_FACTS_WIDTH = 58
+_FACTS_WIDTH = 67
 
 
 class Lines:
@@ -32,7 +32,9 @@ class Lines:
     def __init__(self) -> None:
         self.begun = False
         self._began = monotonic()
-        self._tally = Tally()
+        self._level = 0
+        self._denoised: float | None = None  # when that was over
+        self._tallies = [Tally()]  # of the blocks denoised, and then of each level
         self._voxels_left = 0
 
     def __enter__(self) -> None: ...
@@ -46,10 +48,9 @@ class Lines:
         log.info("noise: %s", noise_words(run.noise))
         if not plan.exact_halo:
             log.warning("blocks.halo %s is approximate: block edges may show", [*plan.grid.halo])
-        left = 1 - ledger.done_count / ledger.blocks  # near enough, and free for any number
-        self._voxels_left = round(left * prod(plan.grid.image_shape))
+        self._begin_stage(run.stage)
         self._began = monotonic()
-        if left == 0:
+        if run.stage.level or run.complete:
             return
         if ledger.done_count:
             log.info("going on: %d of %d blocks are done", ledger.done_count, ledger.blocks)
@@ -62,21 +63,41 @@ class Lines:
             size(plan.bytes_per_worker),
         )
 
-    def block(self, run: Run, record: BlockRecord) -> None:
+    def _begin_stage(self, stage: Pass) -> None:
+        """Take note of a pass that begins, or goes on; say so if it makes a level."""
+        self._level, ledger = stage.level, stage.ledger
+        left = 1 - ledger.done_count / ledger.blocks  # near enough, and free for any number
+        self._voxels_left = round(left * prod(stage.grid.image_shape))
+        if stage.level and left:
+            self._tallies.append(Tally())
+            shape = list(stage.grid.image_shape)
+            blocks = number(ledger.blocks, "block")
+            log.info("level %d of the pyramid: %s in %s", stage.level, shape, blocks)
+
+    def block(self, stage: Pass, record: BlockRecord) -> None:
         """Take note of a block that is done, and show it."""
-        voxels_done = run.job.plan.grid[record.block].core.voxels
+        if stage.level != self._level:
+            if self._tally.blocks and not self._level:
+                self._denoised = monotonic()
+            self._begin_stage(stage)
+        voxels_done = stage.grid[record.block].core.voxels
         self._tally.add(record, voxels_done)
         self._voxels_left -= voxels_done
-        self._show(run, record)
+        self._show(stage, record)
 
-    def _show(self, run: Run, record: BlockRecord) -> None:
+    @property
+    def _tally(self) -> Tally:
+        return self._tallies[-1]
+
+    def _show(self, stage: Pass, record: BlockRecord) -> None:
         seconds = record.seconds
         log.info(
-            "block %d done (%d of %d) in %s: read %.2f, kernel %.2f, write %.2f, verify %.2f s; "
+            "%sblock %d done (%d of %d) in %s: read %.2f, kernel %.2f, write %.2f, verify %.2f s; "
             "peak %s; worker %s; %s/s, %s left",
+            f"level {stage.level}, " if stage.level else "",
             record.block,
-            run.ledger.done_count,
-            run.ledger.blocks,
+            stage.ledger.done_count,
+            stage.ledger.blocks,
             duration(seconds.read + seconds.kernel + seconds.write + seconds.verify),
             seconds.read,
             seconds.kernel,
@@ -84,36 +105,43 @@ class Lines:
             seconds.verify,
             size(record.peak_bytes),
             record.worker,
-            voxels(self._rate(run) or 0),
-            clock(self._seconds_left(run)),
+            voxels(self._rate(stage) or 0),
+            clock(self._seconds_left(stage)),
         )
 
-    def _rate(self, run: Run) -> float | None:
-        return self._tally.rate(workers=run.job.plan.budget.workers)
+    def _rate(self, stage: Pass) -> float | None:
+        return self._tally.rate(workers=stage.run.job.plan.budget.workers)
 
-    def _seconds_left(self, run: Run) -> float:
-        rate = self._rate(run)
+    def _seconds_left(self, stage: Pass) -> float:
+        rate = self._rate(stage)
         return max(0.0, self._voxels_left / rate) if rate else 0.0
 
     def summary(self, run: Run) -> None:
         """Say how it went: to be called when all blocks are done."""
-        tally, blocks = self._tally, run.ledger.blocks
-        if not tally.blocks:
-            say(f"Nothing to do: all {number(blocks, 'block')} of this run are done.")
-            return
-        seconds = monotonic() - self._began
-        total = sum(tally.seconds.values())
-        shares = ", ".join(f"{k} {100 * v / total:.0f}%" for k, v in tally.seconds.items())
-        peak = f"{size(tally.peak_bytes)} a worker, {size(run.job.plan.bytes_per_worker)} planned"
-        show_table(
-            f"Done: {run.job.config.output.path}",
-            [
+        now, blocks = monotonic(), run.ledger.blocks
+        tally, *levels = self._tallies
+        rows = []
+        if tally.blocks:
+            seconds = (self._denoised or now) - self._began
+            total = sum(tally.seconds.values())
+            shares = ", ".join(f"{k} {100 * v / total:.0f}%" for k, v in tally.seconds.items())
+            rows += [
                 ("blocks", f"{tally.blocks} of {blocks} in this run"),
                 ("time", f"{duration(seconds)}, {voxels(tally.voxels / seconds)}/s"),
                 ("workers' time", shares),
-                ("peak memory", peak),
-            ],
-        )
+            ]
+        if levels:
+            made = number(sum(level.blocks for level in levels), "block")
+            seconds = now - (self._denoised or self._began)
+            words = f"{made} of {number(len(levels), 'level')} in {duration(seconds)}"
+            rows.append(("pyramid", words))
+        if not rows:
+            say(f"Nothing to do: all {number(blocks, 'block')} of this run are done.")
+            return
+        peak = max(part.peak_bytes for part in self._tallies)
+        planned = size(run.job.plan.bytes_per_worker)
+        rows.append(("peak memory", f"{size(peak)} a worker, {planned} planned"))
+        show_table(f"Done: {run.job.config.output.path}", rows)
 
 
 class Bar(Lines):
@@ -131,17 +159,19 @@ class Bar(Lines):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, run: Run) -> None:
-        """Say what is going to be done, and begin the bar."""
-        super().begin(run)
-        done, total = run.ledger.done_count, run.ledger.blocks
-        if done < total:
-            self._progress.add_task("", total=total, completed=done, rate=None, end=None)
-
-    def _show(self, run: Run, record: BlockRecord) -> None:  # noqa: ARG002  it is in the tally
-        end = monotonic() + self._seconds_left(run)
+    def _begin_stage(self, stage: Pass) -> None:
+        super()._begin_stage(stage)
         for task in self._progress.task_ids:
-            done, rate = run.ledger.done_count, self._rate(run)
+            self._progress.remove_task(task)
+        done, total = stage.ledger.done_count, stage.ledger.blocks
+        if done < total:
+            what = f"level {stage.level}: " if stage.level else ""
+            self._progress.add_task(what, total=total, completed=done, rate=None, end=None)
+
+    def _show(self, stage: Pass, record: BlockRecord) -> None:  # noqa: ARG002  it is in the tally
+        end = monotonic() + self._seconds_left(stage)
+        for task in self._progress.task_ids:
+            done, rate = stage.ledger.done_count, self._rate(stage)
             self._progress.update(task, completed=done, rate=rate, end=end)
 
 
@@ -152,7 +182,7 @@ class _Facts(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Write the facts of the moment; before the first block there is no rate yet."""
-        words = [f"{task.completed:.0f}/{task.total:.0f} blocks"]
+        words = [f"{task.description}{task.completed:.0f}/{task.total:.0f} blocks"]
         if task.fields["rate"]:
             words.append(f"{voxels(task.fields['rate'])}/s")
         words.append(clock(task.elapsed or 0))

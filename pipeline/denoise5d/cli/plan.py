@@ -71,7 +71,9 @@ def plan(yaml: Path, as_json: bool, rate: float | None) -> None:
       image_shape, block_shape, block_counts, largest_padded_shape, halo, exact_halo
       blocks, workers, threads, rounds, redundancy
       memory_factor, reserve_bytes, memory_bytes, bytes_per_worker
-      format, chunks, shards, files   of the output; shards null: none
+      format, chunks, shards          of the output; shards null: none
+      levels                          of its pyramid: shape, factors, files of each
+      files                           of all of it
       rate                            voxels per second and thread that the times are reckoned with
       block_seconds, worker_seconds   of the largest block; of all workers together
       output_bytes, free_bytes        needed at most, and free on its disk
@@ -169,6 +171,7 @@ def _rows(job: Job, free: int, expected: Forecast, *, begun: bool) -> list[tuple
         ("output", f"{job.config.output.path}  ({layout.format}, {job.dtype})"),
         ("chunks", str(list(layout.chunks))),
         ("shards", "none: a file for each chunk" if layout.shards is None else _shards(layout)),
+        ("pyramid", _pyramid(job)),
         ("files", file_words(job.plan)[0]),
         ("disk", space + short),
     ]
@@ -243,6 +246,17 @@ def _refinement(ridge: Ridge | None) -> str:
         f"patch radius {list(ridge.patch)}, search {list(ridge.search)}, "
         f"stride {list(ridge.stride)}, groups of {ridge.group}, {number(ridge.rounds, 'round')}"
     )
+
+
+def _pyramid(job: Job) -> str:
+    """Write the shapes of the levels, and what they take of the disk."""
+    levels = job.plan.levels
+    if not levels:
+        wanted = job.config.output.pyramid
+        return "none: the image is small" if wanted else "none: output.pyramid is false"
+    shapes = ", ".join(str(list(level.shape)) for level in levels)
+    space = size(sum(level.voxels for level in levels) * job.dtype.itemsize)
+    return f"{number(len(levels), 'level')}: {shapes}; {space}"
 
 
 def _shards(layout: Any) -> str:

@@ -15,7 +15,7 @@ from denoise5d.cli.console import duration, number, say, show_table, size, voxel
 from denoise5d.cli.plan import yaml_argument
 from denoise5d.config import load_config
 from denoise5d.slurm_words import QueuedJob
-from denoise5d.status import Status, read_status
+from denoise5d.status import LevelStatus, Status, read_status
 
 
 @click.command(
@@ -47,11 +47,13 @@ def status(yaml: Path, as_json: bool) -> None:
                                       of the workers, over all blocks done
       peak_bytes                      the largest memory of a worker
       retried                         blocks that took more than one attempt
+      levels                          of the pyramid, if wanted: level, blocks, blocks_done
       jobs                            of SLURM, not ended: id, name, state, reason, nodes; null: it
                                       is not here, or does not answer
       tunnel                          command that brings the driver's web page here; or null
     """  # noqa: D301  \b is click's: do not wrap
-    found = read_status(load_config(yaml).output.path)
+    output = load_config(yaml).output
+    found = read_status(output.path, pyramid=output.pyramid)
     if as_json:
         say(json.dumps(asdict(found), indent=2))
     else:
@@ -67,6 +69,8 @@ def _rows(found: Status) -> list[tuple[str, str]]:
         return rows
     share = f"{100 * found.voxels_done / found.voxels:.1f}% of {voxels(found.voxels)}"
     rows.append(("blocks", f"{found.blocks_done} of {found.blocks} done  ({share})"))
+    if found.levels:
+        rows.append(("pyramid", _pyramid(found.levels)))
     if found.last_block is not None:
         rows.append(("last block", _ago(found.last_block)))
     if found.voxels_per_second is not None:
@@ -84,6 +88,15 @@ def _rows(found: Status) -> list[tuple[str, str]]:
             ("retried", number(found.retried, "block")),
         ]
     return rows
+
+
+def _pyramid(levels: Sequence[LevelStatus]) -> str:
+    """Write how far it is: ``level 2 of 3: 5 of 12 blocks done``."""
+    for at in levels:
+        if at.blocks_done < at.blocks:
+            done = f"{at.blocks_done} of {number(at.blocks, 'block')} done"
+            return f"level {at.level} of {len(levels)}: {done}"
+    return f"all {number(len(levels), 'level')} done"
 
 
 def _jobs(jobs: Sequence[QueuedJob] | None) -> list[tuple[str, str]]:

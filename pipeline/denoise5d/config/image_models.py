@@ -96,6 +96,14 @@ class OutputModel(Section):
         examples=["auto", None, [1, 1, 256, 512, 512]],
     )
 
+    pyramid: bool = Field(
+        default=True,
+        description="Whether the image is also stored at half, a quarter ... of its resolution, so "
+        "that viewers open it at once. Made when all blocks are done; may be changed at any time, "
+        "also after the run: the same command then adds what is missing.",
+        examples=[True, False],
+    )
+
     @model_validator(mode="after")
     def _shards_that_there_can_be(self) -> OutputModel:
         if self.format == "ome-zarr-0.4" and isinstance(self.shards, tuple):

@@ -300,6 +300,7 @@ def _config(model: ConfigModel, source: Path) -> Config:
             chunks=_index(output.chunks),
             shards=_index(output.shards),
             shards_auto=output.shards == "auto" and output.format != "ome-zarr-0.4",
+            pyramid=output.pyramid,
         ),
         noise=None if model.noise == "auto" else _noise(model.noise),
         denoise=denoise_values(model.denoise),

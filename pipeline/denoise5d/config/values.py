@@ -57,6 +57,8 @@ class OutputConfig:
         Shard in voxels, TCZYX; None: none, or chosen by the plan if `shards_auto`.
     shards_auto : bool
         Whether the plan chooses the shards.
+    pyramid : bool
+        Whether the levels of lower resolution are made.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class OutputConfig:
     chunks: Index | None
     shards: Index | None
     shards_auto: bool
+    pyramid: bool
 
 
 @dataclass(frozen=True, slots=True)
