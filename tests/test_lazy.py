@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -193,7 +197,7 @@ def test_values_that_are_not_finite_end_the_blocks_that_see_them(bad: float) -> 
 
 @dataclass
 class Kernels:
-    """What ran: the threads of every kernel, and how many there were at the same time."""
+    """What ran, kernels and estimates: the threads of each (0), how many at the same time."""
 
     threads: list[int] = field(default_factory=list)
     running: int = 0
@@ -205,20 +209,20 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
     """Watch the kernels in a process of three threads."""
     seen, lock = Kernels(), threading.Lock()
 
-    def watched(*args: Any, threads: int, **kwargs: Any) -> NDArray[np.float32]:
+    def watched(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with lock:
-            seen.threads.append(threads)
+            seen.threads.append(kwargs.get("threads", 0))
             seen.running += 1
             seen.most = max(seen.most, seen.running)
         time.sleep(0.05)  # so that others would overtake
         try:
-            return denoise_block(*args, threads=threads, **kwargs)
+            return work(*args, **kwargs)
         finally:
             with lock:
                 seen.running -= 1
 
-    denoise_block = lazy.denoise_block
-    monkeypatch.setattr(lazy, "denoise_block", watched)
+    for name in ("denoise_block", "estimate_channel"):
+        monkeypatch.setattr(lazy, name, partial(watched, getattr(lazy, name)))
     monkeypatch.setattr(lazy, "available_cpus", lambda: 3)
     return seen
 
@@ -234,6 +238,12 @@ def test_as_many_kernels_at_a_time_as_have_threads(
     result.compute(scheduler="threads", num_workers=5)
     assert kernels.threads == [got] * 16
     assert kernels.most == at_once
+
+
+def test_channels_are_estimated_one_at_a_time(kernels: Kernels) -> None:
+    assert len(estimate_noise(da.from_array(CHANNELS, chunks=40), axes="CZYX")) == 2
+    assert kernels.threads == [0, 0]
+    assert kernels.most == 1
 
 
 def test_in_a_worker_of_dask_as_many_threads_as_it_has(kernels: Kernels) -> None:
@@ -337,6 +347,17 @@ def test_images_that_are_none_are_refused_at_once(call: Any) -> None:
     unknown = unknown[unknown[:, 0] < 1]
     with pytest.raises(InputError, match="must have a known shape, got"):
         call(unknown, axes="YX")
+
+
+def test_the_experimental_arrays_of_dask_are_refused() -> None:
+    code = "import dask.array, denoise5d; denoise5d.denoise(dask.array.zeros((4, 4)), axes='YX')"
+    python = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"DASK_ARRAY__QUERY_PLANNING": "True"},
+    )
+    assert "InputError: dask's experimental array.query-planning is on" in python.stderr
 
 
 def test_chunks_are_for_dask_arrays_only() -> None:

@@ -53,9 +53,9 @@ _WHOLE_CHUNKS_MAY_COST = 1.2
 
 
 class _Threads:
-    """The threads of this process, which the kernels that run in it share.
+    """The threads of this process, which the kernels and estimates that run in it share.
 
-    Every block takes memory while it is denoised. So those wait that would have no thread.
+    Each takes memory while it runs. So those wait that would have no thread.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class _Threads:
 
     @contextmanager
     def take(self, threads: int, of: int) -> Iterator[None]:
-        """Wait until so many `of` all threads are free; one kernel may always run."""
+        """Wait until so many `of` all threads are free; one caller may always go on."""
         with self._changed:
             self._changed.wait_for(lambda: self._taken == 0 or self._taken + threads <= of)
             self._taken += threads
@@ -278,7 +278,9 @@ def _estimates(
 
 
 def _estimate_of(samples: Sequence[NDArray[Any]]) -> NoiseEstimate:
-    return estimate_channel([sample[:, 0] for sample in samples])
+    there = _threads_here()
+    with _threads.take(there, there):
+        return estimate_channel([sample[:, 0] for sample in samples])
 
 
 def _model_of(samples: Sequence[NDArray[Any]]) -> NoiseModel:
