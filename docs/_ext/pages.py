@@ -38,6 +38,7 @@ _MADE: dict[str, Callable[[], str]] = {
 _MARK = re.compile(r"^<!-- site: (\w+) -->\n.*", re.DOTALL | re.MULTILINE)
 
 _LINKS = (
+    (re.compile(r"\[[\w/-]+\.md\]\("), "[]("),  # the title instead of the name of the file
     (re.compile(r"\]\((?:\.\./)?README\.md"), "](quickstart.md"),
     (re.compile(r"\]\((?:\.\./)?CHANGELOG\.md"), "](changelog.md"),
     (re.compile(r"\]\((?:\.\./)?configs/?\)"), "](examples.md)"),
