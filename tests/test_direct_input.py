@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from pylibCZIrw import czi
 
 from denoise5d.cli import cli
 from denoise5d.errors import InputError
@@ -43,6 +44,27 @@ def test_a_run_on_a_tiff(project: Project) -> None:
     project.image(DATA).write(input={"path": "in.zarr", "axes": "TZYX"})
     assert run(project)[0] == 0
     np.testing.assert_array_equal(project.result(), direct)
+
+
+def test_a_run_on_a_scene_of_a_czi(project: Project) -> None:
+    """Two threads of a worker read it, tile by tile, at the same time."""
+    with czi.create_czi(str(project.folder / "in.czi"), compression_options="zstd1:") as writer:
+        for t, z in np.ndindex(2, 3):
+            for scene, values in enumerate((np.zeros_like(DATA), DATA)):
+                for x in (0, 20):
+                    tile = np.ascontiguousarray(values[t, z, :, x : x + 30, None])
+                    at = (100 * scene + x, 0)
+                    writer.write(tile, plane={"T": t, "Z": z}, location=at, scene=scene)
+    project.write(
+        input={"path": "in.czi", "dataset": "1"},
+        blocks={"shape": [1, 1, 2, 24, 24]},
+        output={"path": "out.zarr", "chunks": [1, 1, 1, 24, 24]},
+    )
+    code, log = run(project)
+    assert code == 0, log
+    whole = Box((0, 0, 0, 0, 0), (2, 1, 3, 40, 50))
+    np.testing.assert_array_equal(open_input(project.config()).read(whole)[:, 0], DATA)
+    project.check()
 
 
 def test_what_the_yaml_says_of_the_file(project: Project) -> None:

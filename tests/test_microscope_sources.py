@@ -1,17 +1,14 @@
-"""LIF and ND2, of which there is no writer: what is read of files, and of a library, made here.
+"""LIF and ND2, of which there is no writer: files are made here, as their readers take them.
 
-The LIF is made by what its format says and read by liffile; in the place of nd2 there is an object
-that answers as its documents say. Neither proves that a file of a microscope is read.
+The readers are liffile and nd2 themselves. That does not prove that a file of a microscope is read.
 """
 
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -113,7 +110,7 @@ def test_lif_of_several_images(tmp_path: Path) -> None:
 def test_lif_mosaics_are_refused(tmp_path: Path) -> None:
     tiles = DIMENSION.format(id=10, n=2, length=1, step=STACK.nbytes)
     source = write_lif(tmp_path / "a.lif", [STACK], more=tiles)
-    with pytest.raises(InputError, match=r"Series0 has the axes M \(2\).*a mosaic merged"):
+    with pytest.raises(InputError, match=r"Series0 \(M 2, T 3.*none of TCZYX.*a mosaic merged"):
         open_source(source)
 
 
@@ -127,85 +124,138 @@ def test_lif_that_is_cut_short(tmp_path: Path, kept: float) -> None:
 
 # --- ND2 --------------------------------------------------------------------------------------
 
-
-class FakeNd2:
-    """Answers as `nd2.ND2File` does for two positions of `STACK`, frames in the order P, T, Z."""
-
-    def __init__(self, _: Path, **changes: Any) -> None:
-        t, c, z, y, x = STACK.shape
-        self.sizes = {"P": 2, "T": t, "Z": z, "C": c, "Y": y, "X": x}
-        self.dtype = STACK.dtype
-        self.is_rgb = False
-        self.closed = False
-        self.loop_indices = tuple(
-            {"P": p, "T": i, "Z": k} for p, i, k in product(range(2), range(t), range(z))
-        )
-        self.attributes = SimpleNamespace(sequenceCount=len(self.loop_indices))
-        channels = [("GFP", (0, 255, 16)), ("RFP", (255, 0, 0))]
-        self.metadata = SimpleNamespace(
-            channels=[
-                SimpleNamespace(
-                    channel=SimpleNamespace(
-                        name=name, color=SimpleNamespace(**dict(zip("rgb", rgb, strict=True)))
-                    )
-                )
-                for name, rgb in channels
-            ]
-        )
-        period = SimpleNamespace(periodMs=2500.0)
-        self.experiment = [SimpleNamespace(type="TimeLoop", parameters=period)]
-        for key, value in changes.items():
-            setattr(self, key, value)
-
-    def voxel_size(self) -> SimpleNamespace:
-        return SimpleNamespace(x=0.25, y=0.5, z=2.0)
-
-    def read_frame(self, number: int) -> NDArray[Any]:
-        at = self.loop_indices[number]
-        return STACK[at["T"], :, at["Z"]] + np.uint16(at["P"])
-
-    def close(self) -> None:
-        self.closed = True
+ND2_MAP = b"ND2 FILEMAP SIGNATURE NAME 0001!"
+ND2_END = b"ND2 CHUNK MAP SIGNATURE 0000001!"
+NAME_BYTES = 4072
+COLOURS = (0x0010FF00, 0x000000FF)  # blue, green, red from above: 00FF10, FF0000
 
 
-def open_fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, **changes: Any) -> Any:
-    fake = FakeNd2(tmp_path, **changes)
-    monkeypatch.setitem(sys.modules, "nd2", SimpleNamespace(ND2File=lambda _: fake))
-    source = tmp_path / "a.nd2"
-    source.write_bytes(b"\xda\xce\xbe\x0a" + bytes(99))
-    return open_source(source, dataset=dataset), fake
+def variant(name: str, value: Any) -> bytes:
+    """Write one value with its name, as the binary metadata of ND2 have it."""
+    letters = (name + "\0").encode("utf-16-le")
+    kinds = ((bool, 1, "<B"), (int, 3, "<I"), (float, 6, "<d"))
+    if isinstance(value, dict):
+        items = b"".join(variant(key, item) for key, item in value.items())
+        head = struct.pack("<BB", 11, len(name) + 1) + letters
+        length = len(head) + 12 + len(items)
+        return head + struct.pack("<IQ", len(value), length) + items + bytes(8 * len(value))
+    if isinstance(value, str):
+        return struct.pack("<BB", 8, len(name) + 1) + letters + (value + "\0").encode("utf-16-le")
+    number, form = next((number, form) for kind, number, form in kinds if isinstance(value, kind))
+    return struct.pack("<BB", number, len(name) + 1) + letters + struct.pack(form, value)
 
 
-def test_nd2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image, fake = open_fake(tmp_path, monkeypatch, "1")
+def nd2_metadata(frames: int, calibrated: bool, probe: bool) -> dict[str, dict[str, Any]]:
+    """Describe two positions of a stack of the shape of `STACK`, in the order P, T, Z."""
+    probes = {"pFluorescentProbe": {"m_sName": "dye"}} if probe else {}
+    t, c, z, y, x = STACK.shape
+    slices = {"eType": 4, "uLoopPars": {"uiCount": z, "dZStep": 2.0, "dZLow": 0.0, "dZHigh": 6.0}}
+    times = {"uiCount": t, "dStart": 0.0, "dPeriod": 2500.0, "dDuration": 7500.0}
+    points = {f"i{number:010}": {"dPosX": 10.0 * number} for number in range(2)}
+    film = {"eType": 1, "uLoopPars": times, "ppNextLevelEx": {"": slices}}
+    planes = {  # without a probe nd2 finds no metadata at all
+        f"a{number}": {"sDescription": name, "uiColor": colour, "uiCompCount": 1} | probes
+        for number, (name, colour) in enumerate(zip(("GFP", "RFP"), COLOURS, strict=True))
+    }
+    return {
+        "ImageAttributesLV!": {
+            "SLxImageAttributes": {
+                "uiWidth": x,
+                "uiHeight": y,
+                "uiWidthBytes": 2 * x * c,
+                "uiComp": c,
+                "uiBpcInMemory": 16,
+                "uiBpcSignificant": 12,
+                "uiSequenceCount": frames,
+                "eCompression": 2,
+            }
+        },
+        "ImageMetadataSeqLV|0!": {
+            "SLxPictureMetadata": {
+                "bCalibrated": calibrated,
+                "dCalibration": 0.25,
+                "sPicturePlanes": {"uiCount": c, "sPlaneNew": planes},
+            }
+        },
+        "ImageMetadataLV!": {
+            "SLxExperiment": {
+                "eType": 2,
+                "uLoopPars": {"uiCount": 2, "Points": points},
+                "ppNextLevelEx": {"": film},
+            }
+        },
+    }
+
+
+def write_nd2(path: Path, frames: int = 24, *, calibrated: bool = True, probe: bool = True) -> Path:
+    """Write `STACK`, plus 1 in the second position: chunks, a map of them, and where it begins."""
+    metadata = nd2_metadata(frames, calibrated, probe)
+    chunks = {key: variant(*next(iter(value.items()))) for key, value in metadata.items()}
+    places = list(product(range(2), range(STACK.shape[0]), range(STACK.shape[2])))
+    for number, (position, t, z) in enumerate(places[:frames]):
+        pixels = (STACK[t, :, z] + position).transpose(1, 2, 0).astype("<u2")
+        chunks[f"ImageDataSeq|{number}!"] = struct.pack("<d", 0.0) + pixels.tobytes()
+
+    content = struct.pack("<IIQ", 0x0ABECEDA, 32, 64) + b"ND2 FILE SIGNATURE CHUNK NAME01!"
+    content += b"Ver3.0".ljust(64, b"\0")
+    listed = b""
+    for key, data in chunks.items():
+        name = key.encode().ljust(NAME_BYTES, b"\0")
+        listed += key.encode() + struct.pack("<QQ", len(content), len(data))
+        content += struct.pack("<IIQ", 0x0ABECEDA, len(name), len(data)) + name + data
+    start = len(content)
+    end = ND2_END + struct.pack("<Q", start)
+    content += struct.pack("<IIQ", 0x0ABECEDA, len(ND2_MAP), len(listed + end)) + ND2_MAP
+    path.write_bytes(content + listed + end)
+    return path
+
+
+def test_nd2(tmp_path: Path) -> None:
+    source = write_nd2(tmp_path / "a.nd2")
+    image = open_source(source, dataset="1")
     np.testing.assert_array_equal(whole(image), STACK + np.uint16(1))
     np.testing.assert_array_equal(image.read(BOX), STACK[BOX.slices] + np.uint16(1))
-    assert image.info.scales == (2.5, 1.0, 2.0, 0.5, 0.25)
+    assert image.info.scales == (2.5, 1.0, 2.0, 0.25, 0.25)
     assert image.info.units == ("second", None, "micrometer", "micrometer", "micrometer")
     assert image.info.channels == {
         "channels": [{"label": "GFP", "color": "00FF10"}, {"label": "RFP", "color": "FF0000"}]
     }
     assert image.info.chunks == (1, 2, 1, 20, 30)
-    image.close()
-    assert fake.closed
+    convert(source, tmp_path / "a.zarr", dataset="0")
+    np.testing.assert_array_equal(whole(open_image(tmp_path / "a.zarr")), STACK)
 
 
-def test_nd2_that_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"holds 2 images.*got 2.*1: position 1"):
-        open_fake(tmp_path, monkeypatch, "2")
-    with pytest.raises(InputError, match="is a colour image"):
-        open_fake(tmp_path, monkeypatch, "0", is_rgb=True)
+def test_nd2_of_several_positions(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds 2 images.*0: position 0; 1: position 1"):
+        open_source(write_nd2(tmp_path / "a.nd2"))
+
+
+def test_nd2_without_calibration(tmp_path: Path) -> None:
+    image = open_source(write_nd2(tmp_path / "a.nd2", calibrated=False), dataset="0")
+    assert image.info.units == ("second", None, "micrometer", None, None)
+    assert image.info.scales == (2.5, 1.0, 2.0, 1.0, 1.0)
+
+
+def test_nd2_of_which_the_library_finds_no_metadata(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The voxels are there nevertheless."""
+    image = open_source(write_nd2(tmp_path / "a.nd2", probe=False), dataset="0")
+    assert "voxel sizes and names are left out" in caplog.text
+    np.testing.assert_array_equal(whole(image), STACK)
+    assert image.info.channels is None
+    assert image.info.units == ("second", None, None, None, None)
+
+
+def test_nd2_that_was_not_finished(tmp_path: Path) -> None:
+    source = write_nd2(tmp_path / "a.nd2", frames=20)
     with pytest.raises(InputError, match="has 20 of the 24 frames of its experiment"):
-        open_fake(tmp_path, monkeypatch, "0", attributes=SimpleNamespace(sequenceCount=20))
-    with pytest.raises(InputError, match=r"has the axes V \(3\), which are none of TCZYX"):
-        open_fake(tmp_path, monkeypatch, "0", sizes={"V": 3, "Y": 20, "X": 30})
-    image, _ = open_fake(tmp_path, monkeypatch, "0", read_frame=lambda _: np.zeros(7))
-    with pytest.raises(InputError, match=r"the frame t 1, z 1 \(from 0\) cannot be read"):
-        image.read(BOX)
+        open_source(source, dataset="0")
 
 
-def test_nd2_of_the_real_library(tmp_path: Path) -> None:
-    """No file, but nd2 itself, and how it refuses."""
-    (tmp_path / "a.nd2").write_bytes(b"\xda\xce\xbe\x0a" + bytes(99))
+@pytest.mark.parametrize("kept", [0.01, 0.5, 0.99])
+def test_nd2_that_is_cut_short(tmp_path: Path, kept: float) -> None:
+    content = write_nd2(tmp_path / "a.nd2").read_bytes()
+    (tmp_path / "a.nd2").write_bytes(content[: int(kept * len(content))])
     with pytest.raises(InputError, match=r"a\.nd2 is damaged or cut short"):
-        open_source(tmp_path / "a.nd2")
+        open_source(tmp_path / "a.nd2", dataset="0")

@@ -60,7 +60,8 @@ class CziImage(Image):
         self._first = first
         self._lock = Lock()
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         y, x = box.slices[3:]
         region = (
             self._origin[0] + x.start,

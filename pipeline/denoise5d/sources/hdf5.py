@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise5d.errors import InputError
-from denoise5d.geometry import AXES, Box
+from denoise5d.geometry import AXES, Box, as_index
 from denoise5d.sources.description import Sizes, image_info
 from denoise5d.sources.readers import reader
 from denoise5d.store import Image, ImageInfo, checked_axes
@@ -52,19 +51,19 @@ class Hdf5Image(Image):
         """What was given, and the HDF5 itself."""
         return [self.info.path, Path(self._file.filename)]
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
-        slices = dict(zip(AXES, box.slices, strict=True))
-        region = tuple(slices[axis] for axis in self._axes)
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         order = [self._axes.index(axis) for axis in AXES if axis in self._axes]
-        outer = [axis for axis in "TC" if axis not in self._axes]
-        for numbers in product(*(range(slices[a].start, slices[a].stop) for a in outer)):
-            at = dict(zip(outer, numbers, strict=True))
-            inside: list[int | slice] = [
-                slice(None) if axis in self._axes else at.get(axis, 0) - slices[axis].start
-                for axis in AXES
-            ]
-            values = self._values(self._name(at.get("T", 0), at.get("C", 0)), region)
-            out[tuple(inside)] = values.transpose(order)
+        unit = list(box.shape)
+        for axis in "TC" + self._axes[0]:  # a dataset at a time, and of it a layer of chunks
+            number = AXES.index(axis)
+            unit[number] = self.info.chunks[number]
+        for part in box.tiles(as_index(unit)):
+            name = self._name(part.start[0], part.start[1])
+            region = tuple(part.slices[AXES.index(axis)] for axis in self._axes)
+            inside = part.relative_to(box.start).slices
+            there = [s if a in self._axes else s.start for a, s in zip(AXES, inside, strict=True)]
+            out[tuple(there)] = self._values(name, region).transpose(order)
 
     def _values(self, name: str, region: tuple[slice, ...]) -> NDArray[Any]:
         try:

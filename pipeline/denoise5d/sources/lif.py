@@ -50,7 +50,8 @@ class LifImage(Image):
         self._outer = outer
         self._lock = Lock()
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         y, x = box.slices[3:]
         for inside in np.ndindex(box.shape[:3]):
             place = [a + i for a, i in zip(box.start, inside, strict=False)]
@@ -97,14 +98,13 @@ def open_lif(source: Path, *, axes: str | None = None, dataset: str | None = Non
 
 def _opened(source: Path, file: Any, dataset: str | None) -> LifImage:
     images = list(file.images)
-    words = [f"{image.name} {image.sizes} {image.dtype}" for image in images]
+    shapes = [", ".join(f"{axis} {n}" for axis, n in image.sizes.items()) for image in images]
+    words = [f"{image.name} ({shape})" for image, shape in zip(images, shapes, strict=True)]
     number = chosen(source, words, dataset)
     image = images[number]
-    more = {axis: n for axis, n in image.sizes.items() if axis not in AXES}
-    if more:
+    if not set(image.sizes) <= set(AXES):
         raise InputError(
-            f"{source}: {image.name} has the axes "
-            f"{', '.join(f'{axis} ({n})' for axis, n in more.items())}, which are none of TCZYX "
+            f"{source}: {words[number]} has axes that are none of TCZYX "
             "(S: colours, M: tiles of a mosaic, λ: a spectrum): export it from the microscope's "
             "program as several images, a mosaic merged"
         )

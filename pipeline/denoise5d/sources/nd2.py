@@ -6,7 +6,8 @@ as its directory is at its end; one of fewer frames than its experiment has is r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +20,8 @@ from denoise5d.geometry import Box
 from denoise5d.sources.description import Sizes, chosen, image_info
 from denoise5d.sources.readers import closed_unless_good, no_axes, reader
 from denoise5d.store import Image, ImageInfo
+
+logger = logging.getLogger(__name__)
 
 _PLANE = "CYX"
 _LOOPS = "TZP"
@@ -43,7 +46,8 @@ class Nd2Image(Image):
         self._frames = frames
         self._lock = Lock()
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         _, c, _, y, x = box.slices
         shape = (self.info.shape[1], *self.info.shape[3:])
         for inside in np.ndindex(box.shape[0], box.shape[2]):
@@ -115,7 +119,7 @@ def _opened(source: Path, file: Any, dataset: str | None) -> Nd2Image:
         if at.get("P", 0) == position
     }
     lengths = [sizes.get(axis, 1) for axis in "TCZYX"]
-    channels = list(file.metadata.channels or [])
+    channels = _channels(source, file)
     info = image_info(
         source,
         axes="TCZYX",
@@ -123,22 +127,34 @@ def _opened(source: Path, file: Any, dataset: str | None) -> Nd2Image:
         dtype=np.dtype(file.dtype),
         chunks={"C": lengths[1], "Y": lengths[3], "X": lengths[4]},
         dataset=str(position) if len(positions) > 1 else "",
-        sizes=_sizes(file, sizes),
+        sizes=_sizes(file, channels),
         labels=[channel.channel.name for channel in channels],
         colours=[_colour(channel.channel.color) for channel in channels],
     )
     return Nd2Image(info, file, frames)
 
 
-def _sizes(file: Any, lengths: Mapping[str, int]) -> Sizes:
-    voxel = file.voxel_size()
-    sizes: Sizes = {"X": (voxel.x, "micrometer"), "Y": (voxel.y, "micrometer")}
-    if "Z" in lengths:
-        sizes["Z"] = (voxel.z, "micrometer")
+def _channels(source: Path, file: Any) -> list[Any]:
+    """Return what is known of the channels."""
+    try:
+        return list(file.metadata.channels or [])
+    except Exception as error:  # the library meets what it does not expect
+        logger.warning("%s: voxel sizes and names are left out: %r", source, error)
+        return []
+
+
+def _sizes(file: Any, channels: Sequence[Any]) -> Sizes:
+    """Return the sizes that are known: where it is not, nd2 says 1."""
+    sizes: Sizes = {}
+    for channel in channels[:1]:
+        volume = channel.volume
+        for axis, size, known in zip(
+            "XYZ", volume.axesCalibration, volume.axesCalibrated, strict=True
+        ):
+            sizes |= {axis: (size, "micrometer")} if known else {}
     for loop in file.experiment:
-        period = getattr(loop.parameters, "periodMs", 0)
-        if loop.type == "TimeLoop" and period:
-            sizes["T"] = (period / 1000, "second")
+        if loop.type == "TimeLoop":
+            sizes["T"] = (loop.parameters.periodMs / 1000, "second")
     return sizes
 
 

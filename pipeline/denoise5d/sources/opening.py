@@ -40,7 +40,7 @@ def open_source(path: Path, *, axes: str | None = None, dataset: str | None = No
     InputError
         There is no such image, or it is damaged or of a kind that is not taken.
     """
-    if is_series(path) and not is_zarr(path):
+    if not is_zarr(path) and is_series(path):
         return open_series(path, axes=axes, dataset=dataset)
     if not path.is_file():
         return open_image(path, axes=axes, dataset=dataset)

@@ -73,7 +73,8 @@ class TiffImage(Image):
         """Whether its planes are in several files."""
         return bool(self._series.is_multifile)
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         y, x = box.slices[3:]
         for inside in np.ndindex(box.shape[:3]):
             position = [a + i for a, i in zip(box.start, inside, strict=False)]

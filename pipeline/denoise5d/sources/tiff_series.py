@@ -73,7 +73,8 @@ class TiffSeries(Image):
         """All of them."""
         return list(self._files.paths.values())
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         files = self._files
         outer = [AXES.index(axis) for axis in files.axes]
         for numbers in product(*(range(box.start[i], box.stop[i]) for i in outer)):
@@ -83,7 +84,7 @@ class TiffSeries(Image):
                 inside[axis] = slice(number - box.start[axis], number - box.start[axis] + 1)
             place = tuple(v[n] for v, n in zip(files.values, numbers, strict=True))
             image = self._opened(files.paths[place])
-            out[tuple(inside)] = image.read(Box(as_index(start), as_index(stop)))
+            image.read_into(Box(as_index(start), as_index(stop)), out[tuple(inside)])
 
 
 def is_series(path: Path) -> bool:

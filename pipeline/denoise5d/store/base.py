@@ -94,12 +94,15 @@ class Image(ABC):
         if not Box.whole(self.info.shape).contains(box):
             raise ValueError(f"{box} is not inside the image of {self.info.shape}")
         values = np.empty(box.shape, self.info.dtype)
-        self._read(box, values)
+        self.read_into(box, values)
         return values
 
     @abstractmethod
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
-        """Fill `out`, 5-D TCZYX, with the voxels of a box."""
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array that is there, 5-D TCZYX with any strides, with the voxels of a box.
+
+        No second array of the size of the box is made: a worker has no memory for it.
+        """
 
     def close(self) -> None:
         """Close the files; nothing can be read any more."""

@@ -39,7 +39,8 @@ class ZarrImage(Image):
         """The array's metadata."""
         return [self._folder / ("zarr.json" if self.info.zarr_format == 3 else ".zarray")]
 
-    def _read(self, box: Box, out: NDArray[Any]) -> None:
+    def read_into(self, box: Box, out: NDArray[Any]) -> None:
+        """Fill an array with the voxels of a box."""
         axes = self.info.axes
         slices = dict(zip(AXES, box.slices, strict=True))
         known = out[tuple(slice(None) if axis in axes else 0 for axis in AXES)]
