@@ -111,7 +111,7 @@ def denoise(
     ----------
     image : array_like, dask.array.Array or xarray.DataArray
         Of any integer type or float32; other floats are converted to float32. It is not changed.
-    axes : str
+    axes : str, optional for a DataArray
         The name of every axis, a subset of "TCZYX" in any order, "ZYX" for example. A DataArray
         may tell them by its dimensions: t, c, z, y, x, time, channel, in capitals or not.
     sigma : float or sequence of float, optional
@@ -250,7 +250,7 @@ def estimate_noise(image: Any, *, axes: str | None = None) -> list[NoiseEstimate
     image : array_like, dask.array.Array or xarray.DataArray
         As in `denoise`. Of a large image a sample is looked at: up to 2²⁴ voxels a channel, spread
         over the whole image. Of a dask array the chunks are computed in which these lie.
-    axes : str
+    axes : str, optional for a DataArray
         The name of every axis, a subset of "TCZYX" in any order; a DataArray may tell them.
 
     Returns

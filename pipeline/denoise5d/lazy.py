@@ -49,7 +49,10 @@ MAX_VOXELS = 2**25
 """Voxels of a padded block unless told otherwise: 128 MiB in float32."""
 
 _UNIT = 64
+"""Voxels of the parts of chunks that blocks are made of where they are not whole ones, or fewer."""
+
 _WHOLE_CHUNKS_MAY_COST = 1.2
+"""Voxels read by blocks of whole chunks over those read by the best ones, at most."""
 
 
 class _Threads:
