@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, shift
 
 from denoise5d.noise import estimate_channel
-from denoise5d.noise_doubts import doubts, fixed_pattern, shared_noise
+from denoise5d.noise_doubts import cut_off, doubts, fixed_pattern, shared_noise
 from denoise5d.phantom import camera, embryo, filaments, texture
 
 DEEP = (3, 1, 16, 112, 112)
@@ -148,3 +148,14 @@ def test_points_off_the_line() -> None:
     ramp = np.broadcast_to(np.linspace(100, 4000, 384), (1, 1, 384, 384))
     image = ramp + np.sqrt(ramp * np.exp(patches)) * rng.normal(size=ramp.shape)
     assert any("off the line" in doubt for doubt in found(image.astype(np.float32)))
+
+
+def test_what_is_cut_off_is_counted() -> None:
+    image = np.arange(1000).reshape(1, 1, 10, 100)
+    assert cut_off([image]) == ""
+    assert cut_off([np.full((1, 1, 9, 9), 7)]) == ""
+    low, high = np.maximum(image, 300), np.minimum(image, 899)
+    assert cut_off([low]).startswith("30 % of the voxels have the smallest value, 300: a black")
+    assert cut_off([high]) == "10 % of the voxels have the largest value, 899: saturation"
+    assert cut_off([low, high]).count("%") == 0  # one sample's end is not that of all
+    assert cut_off([np.clip(image, 300, 899)]).count("%") == 2

@@ -106,6 +106,10 @@ def test_lines_for_sigmas_and_for_both() -> None:
     assert yaml_lines([gaussian, gaussian]) == "noise:\n  sigma: [2.5, 2.5]"
     assert yaml_lines([poisson]) == "noise:\n  gain: [2]\n  offset: [-100]"
     assert yaml_lines([gaussian, poisson]) is None
+    small = NoiseModel.poisson_gaussian(1e-5, -3.25e-4)  # YAML takes 1e-05 for text
+    assert yaml_lines([small]) == "noise:\n  gain: [0.00001]\n  offset: [-0.000325]"
+    known = NoiseModel.poisson_gaussian(2, -100, 3)
+    assert yaml_lines([known]) == "noise:\n  gain: [2]\n  offset: [-100]\n  read_noise: [3]"
 
 
 def test_channels_of_two_kinds_have_no_lines(tmp_path: Path) -> None:
@@ -165,7 +169,11 @@ def test_a_refused_channel_leaves_the_others(tmp_path: Path) -> None:
 def test_a_clipped_black_level_is_refused_with_its_reason(tmp_path: Path) -> None:
     truth = embryo((1, 1, 16, 128, 128), peak=300)
     file = write(tmp_path, camera(truth, gain=1, black=0, read_noise=10, seed=2))
-    with pytest.raises(NoiseError, match=r"channel 0: .* free of voxels clipped"):
+    message = (
+        r"channel 0: .* free of voxels clipped .* instead of auto\. \d\d % of the voxels have the "
+        r"smallest value, 0: a black level that is clipped, or masked"
+    )
+    with pytest.raises(NoiseError, match=message):
         call(file)
 
 

@@ -83,10 +83,10 @@ def test_at_size_channel_and_picture(project: Project) -> None:
 
 def test_the_grid_and_its_lines(project: Project) -> None:
     result = found(
-        project.yaml, "--size", 16, "--iterations", "1,2", "--pvalue", "0.05", "--pvalue", "0.2",
-        "--noise-scale", "0.5,1", "--patch", "0,0,0,1,1",
+        project.yaml, "--size", 16, "--pvalue", "0.05", "--pvalue", "0.2",
+        "--noise-scale", "0.5,1", "--patch", "0,0,0,1,1", "--iterations", 1,
     )  # fmt: skip
-    assert len(result["combinations"]) == 8
+    assert len(result["combinations"]) == 4
     for entry in result["combinations"]:
         text = project.yaml.read_text()
         document = yaml.safe_load(text) | yaml.safe_load(entry["denoise"])
@@ -139,6 +139,29 @@ def test_a_run_that_would_be_refused_is_said(project: Project) -> None:
     text = call(project.yaml, "--size", 16, "--quality", "fast").stdout
     assert "! fast (the YAML's): a run would be refused: not even one write unit" in text
     assert found(project.yaml, "--size", 16)["combinations"][0]["run"] is None
+
+
+def test_where_there_is_no_noise_nothing_is_said_of_the_residual(project: Project) -> None:
+    other = Project(project.folder / "other")
+    other.folder.mkdir()
+    other.image(np.zeros(SHAPE, np.uint16)).write(noise={"gain": 2, "offset": -200})
+    entry = found(other.yaml, "--size", 16, "--quality", "fast")["combinations"][0]
+    assert entry["residual"] is entry["correlation"] is None
+    row = next(line for line in call(other.yaml).stdout.splitlines() if " MiB" in line)
+    assert row.split().count("-") == 2
+
+
+def test_the_table_comes_before_a_picture_that_cannot_be_written(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(import_module("denoise5d.cli.preview"), "save_preview", full)
+    result = CliRunner().invoke(cli, ["preview", str(project.yaml), "--size", "16"])
+    assert isinstance(result.exception, OSError)
+    assert "best" in result.stdout
+    assert "Picture" not in result.stdout
 
 
 @pytest.mark.parametrize(

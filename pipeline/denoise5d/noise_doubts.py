@@ -127,6 +127,30 @@ def _weak(estimate: NoiseEstimate) -> list[str]:
     return found
 
 
+def cut_off(samples: Sequence[Samples]) -> str:
+    """Say how many voxels lie at the ends of the grey levels, which may leave no noise to estimate.
+
+    Empty if they are few, or all voxels have one value.
+    """
+    floor = min(float(sample.min()) for sample in samples)
+    ceiling = max(float(sample.max()) for sample in samples)
+    total = sum(sample.size for sample in samples)
+    if floor == ceiling:
+        return ""
+    causes = (
+        (floor, "smallest", "a black level that is clipped, or masked or stitched regions"),
+        (ceiling, "largest", "saturation"),
+    )
+    found = []
+    for value, end, cause in causes:
+        share = sum(np.count_nonzero(sample == value) for sample in samples) / total
+        if share > CUT_CELL:
+            found.append(
+                f"{100 * share:.0f} % of the voxels have the {end} value, {value:g}: {cause}"
+            )
+    return "; ".join(found)
+
+
 def shared_noise(cells: Cells) -> float:
     """Return how much more noise there is at half the size than white noise would leave, about 1.
 

@@ -11,7 +11,7 @@ from denoise5d.config import Config
 from denoise5d.errors import NoiseError
 from denoise5d.identity import estimate_from, given_noise, read_samples
 from denoise5d.noise import HALF_A_PHOTON, NoiseEstimate, NoiseModel, sample_boxes
-from denoise5d.noise_doubts import doubts
+from denoise5d.noise_doubts import cut_off, doubts
 from denoise5d.prepare import open_input
 
 _FAR = 0.1
@@ -71,7 +71,9 @@ def survey(config: Config, progress: Callable[[float, float], None]) -> list[Cha
         try:
             found = estimate_from(samples, channel)
         except NoiseError as error:
-            result.append(ChannelNoise(channel, error, (), given))
+            hint = cut_off(samples)
+            refused = NoiseError(f"{error}. {hint}") if hint else error
+            result.append(ChannelNoise(channel, refused, (), given))
             continue
         against = [*doubts(found, samples), *_far_off(found, given)]
         result.append(ChannelNoise(channel, found, tuple(against), given))
@@ -105,5 +107,10 @@ def yaml_lines(models: Sequence[NoiseModel]) -> str | None:
         values = {"sigma": [model.offset**0.5 for model in models]}
     else:
         return None
-    lines = (f"  {k}: [{', '.join(f'{v:.7g}' for v in each)}]" for k, each in values.items())
+    lines = (f"  {k}: [{', '.join(map(_seven_digits, each))}]" for k, each in values.items())
     return "\n".join(["noise:", *lines])
+
+
+def _seven_digits(value: float) -> str:
+    """Write a number without an exponent, since YAML takes ``1e-05`` for text."""
+    return np.format_float_positional(float(f"{value:.7g}"), trim="-")

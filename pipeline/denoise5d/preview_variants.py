@@ -110,7 +110,7 @@ def _flow(value: object) -> str:
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_flow, value)) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
 
 
 def scaled(model: NoiseModel, scale: float) -> NoiseModel:

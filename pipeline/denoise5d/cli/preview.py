@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,8 @@ def preview(
         name, of_yaml, noise_scale    what it is; whether it is what the YAML says
         denoise, noise                lines for the YAML; noise null: as it is
         seconds, memory_bytes         for the crop, with its margin
-        residual, correlation         standard deviation, 1 if it is the noise; of neighbours
+        residual, correlation         standard deviation, 1 if it is the noise; of neighbours;
+                                      null: no noise here
         run                           of the whole image, null if it cannot be planned:
           seconds, worker_seconds     by the clock; of all workers together
           blocks, bytes_per_worker    how many; memory
@@ -182,13 +184,14 @@ def preview(
             outcomes.append(denoise_crop(scene, crop, variant))
     picture = picture or Path(f"{yaml.stem}-preview.png")
     drawn = picture if can_draw() else None
-    if drawn:
-        _draw(drawn, scene, crop, outcomes)
     if as_json:
         found = [_json(scene, outcome) for outcome in outcomes]
         say(json.dumps(_json_head(yaml, drawn, scene, crop) | {"combinations": found}, indent=2))
     else:
         _show(yaml, scene, crop, outcomes)
+    if drawn:
+        _draw(drawn, scene, crop, outcomes)
+    if not as_json:
         missing = "left out: it needs matplotlib (pip install 'denoise5d[report]')"
         say(f"\nPicture: {drawn or missing}")
 
@@ -225,8 +228,8 @@ def _row(outcome: Outcome, batch: bool) -> list[str]:
         outcome.variant.name,
         _time(outcome),
         size(outcome.memory_bytes),
-        f"{outcome.spread:.2f}",
-        f"{outcome.correlation:+.2f}",
+        _judgement(outcome.spread, ".2f"),
+        _judgement(outcome.correlation, "+.2f"),
     ]
     job, cost = outcome.job, outcome.cost
     if job is None or cost is None:
@@ -238,6 +241,11 @@ def _row(outcome: Outcome, batch: bool) -> list[str]:
 
 def _time(outcome: Outcome) -> str:
     return f"{outcome.seconds:.2f} s" if outcome.seconds < 1 else duration(outcome.seconds)
+
+
+def _judgement(value: float, layout: str) -> str:
+    """Write a number about the residual; where there is no noise there is none."""
+    return "-" if isnan(value) else format(value, layout)
 
 
 def _lines(scene: Scene, variant: Variant) -> str:
@@ -284,8 +292,8 @@ def _json(scene: Scene, outcome: Outcome) -> dict[str, Any]:
         "noise": _noise(scene, variant),
         "seconds": outcome.seconds,
         "memory_bytes": outcome.memory_bytes,
-        "residual": outcome.spread,
-        "correlation": outcome.correlation,
+        "residual": None if isnan(outcome.spread) else outcome.spread,
+        "correlation": None if isnan(outcome.correlation) else outcome.correlation,
         "run": run,
         "refusal": outcome.refusal or None,
     }
@@ -296,7 +304,8 @@ def _draw(path: Path, scene: Scene, crop: Box, outcomes: Sequence[Outcome]) -> N
     panels = [
         PreviewPanel(
             caption=f"{outcome.variant.name}\n{_time(outcome)}, {size(outcome.memory_bytes)}",
-            below=f"residual {outcome.spread:.2f}, correlation {outcome.correlation:+.2f}",
+            below=f"residual {_judgement(outcome.spread, '.2f')}, "
+            f"correlation {_judgement(outcome.correlation, '+.2f')}",
             result=outcome.stored,
             residual=outcome.residual,
         )
