@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from denoise5d import verdicts
 from denoise5d.errors import NoiseError
 from denoise5d.noise_survey import ChannelNoise
 from denoise5d.residuals import ResidualStatistics
@@ -70,6 +72,23 @@ def test_what_is_wrong_is_said(
     assert verdict.subject == subject
     assert verdict.grade is grade
     assert words in verdict.words
+
+
+def test_the_documents_have_the_bounds() -> None:
+    text = (Path(__file__).parents[1] / "docs/results.md").read_text()
+    (low, high), (lower, higher) = verdicts.VARIANCE_BOUNDS
+    rows = [
+        f"| mean | up to {verdicts.MEAN_BOUNDS[0]} σ, {verdicts.LEVEL_BOUNDS[0]} σ at one grey "
+        f"level | above {verdicts.MEAN_BOUNDS[1]} σ, {verdicts.LEVEL_BOUNDS[1]} σ |",
+        f"| variance | {low} to {high} | below {lower}, above {higher} |",
+        f"| neighbours | -{verdicts.OPPOSED_BOUNDS[0]} to {verdicts.ALIKE_BOUNDS[0]} "
+        f"| below -{verdicts.OPPOSED_BOUNDS[1]}, above {verdicts.ALIKE_BOUNDS[1]} |",
+        f"| structure | up to {verdicts.STRUCTURE_BOUNDS[0]} times white noise's variance "
+        f"| above {verdicts.STRUCTURE_BOUNDS[1]} |",
+    ]
+    assert [row for row in rows if row not in text] == []
+    seam, none = verdicts.SEAM_BOUNDS
+    assert f"above {seam} by three standard errors is a seam, one below {none} by as much" in text
 
 
 def test_memory() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from denoise5d.geometry import BlockGrid
 from denoise5d.ledger import BlockRecord, Ledger
 
 Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 STAGES = ("read", "wait", "kernel", "write", "verify")
 """In the order in which a block goes through them; all its waiting is put before the kernel."""
@@ -27,6 +29,9 @@ STAGES = ("read", "wait", "kernel", "write", "verify")
 _BINS = 240
 _PAUSE_SECONDS = 60.0
 """Without a block in work for so long, time is cut out."""
+
+_BATCH = 2**13
+"""Records that are held at a time."""
 
 _MOST_LANES = 16
 """Workers that are shown one by one."""
@@ -91,8 +96,8 @@ class Timeline:
     sessions: list[tuple[float, float]]
     workers: list[Worker]
     edges: Floats
-    rates: Floats
-    active: Floats
+    rates: Floats = field(default_factory=lambda: np.zeros(_BINS))
+    active: Floats = field(default_factory=lambda: np.zeros(_BINS))
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     voxels: int = 0
     retried: int = 0
@@ -129,19 +134,22 @@ def read_timeline(ledger: Ledger, grid: BlockGrid) -> Timeline:
     grid : BlockGrid
         Its blocks.
     """
-    workers, sessions = _survey(ledger.records())
-    edges = np.linspace(0, sum(end - begin for begin, end in sessions), _BINS + 1)
-    names = sorted(workers, key=_by_number)
-    for name in names[:: -(-len(names) // _MOST_LANES)]:
-        workers[name].stages = np.zeros((len(STAGES), _BINS))
+    by_name, sessions = _survey(ledger.records())
+    workers = sorted(by_name.values(), key=_by_number)
     timeline = Timeline(
-        sessions, [workers[name] for name in names], edges, np.zeros(_BINS), np.zeros(_BINS)
+        sessions, workers, np.linspace(0, sum(b - a for a, b in sessions), _BINS + 1)
     )
-    clock = _Clock(sessions, edges)
-    for record in ledger.records():
-        shown = workers[record.worker].stages
-        _add(timeline, record, grid[record.block].core.voxels, clock, shown)
-        _add_reasons(timeline, record)
+    shown = workers[:: -(-len(workers) // _MOST_LANES)]
+    rows = {worker.name: row for row, worker in enumerate(shown)}
+    axis = _Axis(sessions, timeline.worked)
+    in_work, voxels = _Coverage((len(shown) + 1) * len(STAGES)), _Coverage(1)
+    for batch in _batches(ledger.records(), _BATCH):
+        _count(timeline, batch, grid, axis, rows, in_work, voxels)
+    stages = in_work.bins().reshape(len(shown) + 1, len(STAGES), _BINS)
+    for worker, lane in zip(shown, stages, strict=False):  # the last lane is that of all others
+        worker.stages = lane
+    timeline.rates = voxels.bins()[0] / axis.width
+    timeline.active = stages.sum(axis=(0, 1))
     return timeline
 
 
@@ -177,58 +185,97 @@ def _span(record: BlockRecord) -> tuple[float, float]:
     return begin, begin + record.seconds.busy + record.seconds.wait
 
 
-def _by_number(name: str) -> tuple[int, str]:
+def _by_number(worker: Worker) -> tuple[int, str]:
     """Sort ``worker-9`` before ``worker-10``."""
-    digits = "".join(c for c in name if c.isdigit())
-    return (int(digits) if digits else 0, name)
+    digits = "".join(c for c in worker.name if c.isdecimal())
+    return (int(digits) if digits else 0, worker.name)
 
 
-class _Clock:
+class _Axis:
     """From moments to bins of the axis without pauses."""
 
-    def __init__(self, sessions: list[tuple[float, float]], edges: Floats) -> None:
+    def __init__(self, sessions: list[tuple[float, float]], worked: float) -> None:
         self._begins = np.array([begin for begin, _ in sessions])
         lengths = np.array([end - begin for begin, end in sessions])
         self._before = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
-        self.width = max(float(edges[1]), 1e-9)
+        self.width = max(worked / _BINS, 1e-9)
 
-    def place(self, moment: float) -> float:
-        """Return where a moment lies, in bins."""
-        session = max(0, int(np.searchsorted(self._begins, moment, side="right")) - 1)
-        seconds = float(self._before[session] + moment - self._begins[session])
-        return min(max(0.0, seconds / self.width), float(_BINS))
-
-
-def _shares(begin: float, end: float) -> Iterator[tuple[int, float]]:
-    """Yield the bins that a span covers, and which share of each."""
-    first, last = int(begin), min(int(end), _BINS - 1)
-    for bin_ in range(first, last + 1):
-        share = min(end, bin_ + 1) - max(begin, bin_)
-        if share > 0:
-            yield bin_, share
+    def places(self, moments: Floats) -> Floats:
+        """Return where moments lie, in bins."""
+        session = np.maximum(0, np.searchsorted(self._begins, moments, side="right") - 1)
+        seconds: Floats = self._before[session] + moments - self._begins[session]
+        return seconds / self.width
 
 
-def _add(
-    timeline: Timeline, record: BlockRecord, voxels: int, clock: _Clock, shown: Floats | None
-) -> None:
-    """Count a block where its stages were; its voxels where its kernel was."""
-    moment, _ = _span(record)
-    at, stages = clock.place(moment), asdict(record.seconds)
+class _Coverage:
+    """How much many spans cover of each bin, in rows, without a loop over the bins of each span.
+
+    What a span from a to b covers up to x is ``ramp(x - a) - ramp(x - b)``, with
+    ``ramp(u) = max(u, 0)``. So each end goes into its bin twice, as itself and times its place, and
+    sums from the left give what is covered up to each edge.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._ends = np.zeros((rows, _BINS + 1))
+        self._places = np.zeros((rows, _BINS + 1))
+
+    def add(self, rows: Ints, begins: Floats, ends: Floats, weights: Floats) -> None:
+        """Add spans, in bins."""
+        for at, sign in ((begins, 1), (ends, -1)):
+            inside = np.clip(at, 0, _BINS)
+            cells = rows * (_BINS + 1) + inside.astype(np.int64)
+            for sums, values in ((self._ends, weights), (self._places, weights * inside)):
+                found = np.bincount(cells, sign * values, minlength=sums.size)
+                sums += found.reshape(sums.shape)
+
+    def bins(self) -> Floats:
+        """Return what is covered of each bin."""
+        edges = np.arange(_BINS + 1)
+        before = [np.cumsum(sums, axis=1)[:, :-1] for sums in (self._ends, self._places)]
+        covered = edges[1:] * before[0] - before[1]
+        return np.diff(covered, axis=1, prepend=0)
+
+
+def _batches(records: Iterator[BlockRecord], size: int) -> Iterator[list[BlockRecord]]:
+    while batch := list(islice(records, size)):
+        yield batch
+
+
+def _count(
+    timeline: Timeline, batch: list[BlockRecord], grid: BlockGrid, axis: _Axis,
+    rows: dict[str, int], in_work: _Coverage, voxels: _Coverage,
+) -> None:  # fmt: skip
+    """Count blocks where their stages were, and their voxels where their kernel was."""
+    row = np.array([rows.get(record.worker, len(rows)) for record in batch])
+    at = axis.places(np.array([_span(record)[0] for record in batch]))
+    sizes = _core_voxels(grid, np.array([record.block for record in batch]))
     for number, stage in enumerate(STAGES):
-        length = stages[stage] / clock.width
-        for bin_, share in _shares(at, min(at + length, _BINS)):
-            timeline.active[bin_] += share
-            if shown is not None:
-                shown[number, bin_] += share
-            if stage == "kernel":
-                timeline.rates[bin_] += voxels * share / length / clock.width
-        timeline.seconds[stage] += stages[stage]
-        at += length
-    timeline.voxels += voxels
+        seconds = np.array([getattr(record.seconds, stage) for record in batch])
+        end = at + seconds / axis.width
+        in_work.add(row * len(STAGES) + number, at, end, np.ones(len(batch)))
+        if stage == "kernel":
+            length = np.maximum(end - at, 1e-9)
+            voxels.add(np.zeros_like(row), end - length, end, sizes / length)
+        timeline.seconds[stage] += float(seconds.sum())
+        at = end
+    timeline.voxels += int(sizes.sum())
+    for record in batch:
+        timeline.retried += record.attempts > 1
+        _add_reasons(timeline, record)
+
+
+def _core_voxels(grid: BlockGrid, blocks: Ints) -> Ints:
+    """Return how many voxels the cores of blocks have."""
+    cells = np.unravel_index(blocks, grid.counts)
+    lengths = (
+        np.minimum(length, n - cell * length)
+        for cell, length, n in zip(cells, grid.block_shape, grid.image_shape, strict=True)
+    )
+    voxels: Ints = np.prod(list(lengths), axis=0, dtype=np.int64)
+    return voxels
 
 
 def _add_reasons(timeline: Timeline, record: BlockRecord) -> None:
-    timeline.retried += record.attempts > 1
     for reason in record.failures:
         words = reason[:_REASON_LENGTH]
         if words not in timeline.reasons and len(timeline.reasons) >= _MOST_REASONS:

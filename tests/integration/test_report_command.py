@@ -84,7 +84,7 @@ KINDS: dict[str, tuple[tuple[int, ...], str, dict[str, Any], set[str], int]] = {
     "time, channels, depth": (
         (9, 2, 12, 48, 64),
         "uint16",
-        {"blocks": {"shape": [9, 1, 12, 16, 32]}},
+        {"blocks": {"shape": [9, 1, 12, 16, 32]}, "output": {"chunks": [9, 1, 12, 16, 32]}},
         {"X", "Z", "T"},
         2,
     ),

@@ -56,9 +56,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(project: Project, start: Start) -> Path:
     """A report with all there may be: channels, time, depth, seams, long lines."""
     project.image(structured((3, 2, 12, 64, 96), "uint16"), chunks=(1, 1, 4, 32, 48))
-    project.write(
-        output={"chunks": [1, 1, 4, 16, 16], "shards": None}, blocks={"shape": [3, 1, 12, 32, 48]}
-    )
+    project.write(output={"chunks": [3, 1, 12, 32, 48]}, blocks={"shape": [3, 1, 12, 32, 48]})
     project.yaml.write_text(f"# {'a long line ' * 60}\n# {'x' * 500}\n" + project.yaml.read_text())
     start(project)
     result = CliRunner().invoke(cli, ["report", str(project.yaml)], catch_exceptions=False)

@@ -34,17 +34,10 @@ def new_figure(size: tuple[float, float], *, placed: bool = False) -> Any:
     return figure
 
 
-_ROOM = (0.72, 0.12, 0.55, 0.36)
-"""Inches on the left, on the right, below and above the axes of a chart: for its labels."""
-
-
 def new_chart(across: str, up: str, *, size: tuple[float, float] = CHART) -> tuple[Any, Any]:
     """Return a figure and its axes, with their labels."""
-    figure = new_figure(size, placed=True)
-    wide, high = size
-    left, right, bottom, top = _ROOM
-    place = (left / wide, bottom / high, 1 - (left + right) / wide, 1 - (bottom + top) / high)
-    axes = figure.add_axes(place)
+    figure = new_figure(size)
+    axes = figure.add_subplot()
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.spines[["top", "right"]].set_visible(False)
@@ -54,9 +47,10 @@ def new_chart(across: str, up: str, *, size: tuple[float, float] = CHART) -> tup
 def legend_above(figure: Any, axes: Any) -> None:
     """Name what is in a chart, in a line above it."""
     handles, labels = axes.get_legend_handles_labels()
-    where = "upper center" if figure.get_layout_engine() is None else "outside upper center"
-    figure.legend(handles, labels, loc=where, ncols=len(labels), fontsize=8.5, frameon=False,
-                  columnspacing=1.2, handletextpad=0.5)  # fmt: skip
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8.5,
+        frameon=False, columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
 
 
 def plain(text: str) -> str:

@@ -69,9 +69,9 @@ def _image(png: bytes, alternative: str) -> Html:
     return element("img", src=source, alt=alternative)
 
 
-def gallery(figures: Iterable[Html]) -> Html:
-    """Return figures beside each other, as many as there is room for."""
-    return element("div", *figures, class_="gallery")
+def gallery(figures: Iterable[Html], *, pairs: bool = False) -> Html:
+    """Return figures beside each other, as many as there is room for, or two at most."""
+    return element("div", *figures, class_="gallery pairs" if pairs else "gallery")
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Html:

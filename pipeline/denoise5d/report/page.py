@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from shlex import quote
 
 from denoise5d.findings import Findings
 from denoise5d.quantities import duration, shape, size, voxels
@@ -175,7 +176,7 @@ def _making(findings: Findings) -> Html:
         element("h3", f"{run.job.config.source.name}"),
         code(findings.yaml),
         element("h3", "To make it again"),
-        code(f"denoise5d run --overwrite {run.job.config.source}"),
+        code(f"denoise5d run --overwrite {quote(str(run.job.config.source))}"),
         element("h3", "Versions"),
         table(("", "of the run", "of this report"), kinds),
         element("h3", "Fingerprint: all that can change a voxel"),

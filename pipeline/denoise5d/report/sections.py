@@ -245,7 +245,8 @@ def _residual(findings: Findings, channel: int, found: ResidualStatistics) -> It
                 f"Histogram of the residual, {name}",
                 "How often each value is; few photons make the right side heavier",
             ),
-        ]
+        ],
+        pairs=True,
     )
 
 

@@ -104,7 +104,7 @@ def seams(found: Seams) -> bytes:
     assert found.profile is not None
     assert found.errors is not None
     letter = found.axis.lower()
-    figure, axes = new_chart(f"distance from the face along {letter} (voxels)", "jump / inside")
+    figure, axes = new_chart(f"distance from the face along {letter} (voxels)", "jump / others")
     _band(axes, 2 - SEAM_BOUNDS[0], SEAM_BOUNDS[0])
     offsets = np.array(found.offsets)
     axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
@@ -116,6 +116,7 @@ def seams(found: Seams) -> bytes:
             offsets[chosen], found.profile[chosen], 2 * found.errors[chosen], fmt=mark,
             color=colour, capsize=3, markersize=6, label=label,
         )  # fmt: skip
+    axes.set_xticks(offsets)
     low, high = float(found.profile.min()), float(found.profile.max())
     axes.set_ylim(min(0.7, low - 0.1), max(1.3, 1.15 * high))
     legend_above(figure, axes)

@@ -35,9 +35,10 @@ _MIB = 2**20
 def rates(timeline: Timeline) -> bytes:
     """Draw voxels a second over time."""
     factor, unit = _time_unit(timeline.worked)
-    figure, axes = new_chart(f"time at work ({unit})", "million voxels per second")
-    axes.stairs(timeline.rates / 1e6, timeline.edges / factor, fill=True, color=SKY, alpha=0.7)
-    mean = timeline.voxels / timeline.worked / 1e6 if timeline.worked else 0.0
+    scale, prefix = (1e6, "million") if timeline.rates.max() >= 1e5 else (1e3, "thousand")
+    figure, axes = new_chart(f"time at work ({unit})", f"{prefix} voxels per second")
+    axes.stairs(timeline.rates / scale, timeline.edges / factor, fill=True, color=SKY, alpha=0.7)
+    mean = timeline.voxels / timeline.worked / scale if timeline.worked else 0.0
     axes.axhline(mean, color="black", linewidth=1, linestyle="--", label=f"mean {mean:.3g}")
     _pauses(axes, timeline, factor)
     axes.set_xlim(0, timeline.worked / factor or 1)
@@ -75,10 +76,7 @@ def memory(timeline: Timeline, projected: int | None) -> bytes:
     """Draw the largest memory of each worker beside what was planned."""
     shown = [worker for worker in timeline.workers if worker.stages is not None]
     size = (CHART[0], max(2.0, 1.1 + 0.24 * len(shown)))
-    figure = new_figure(size)
-    axes = figure.add_subplot()
-    axes.set(xlabel="peak memory (MiB)", ylabel="worker")
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = new_chart("peak memory (MiB)", "worker", size=size)
     rows = np.arange(len(shown))
     peaks = [worker.peak_bytes / _MIB for worker in shown]
     axes.barh(rows, peaks, 0.7, color=BLUE, label="measured")
