@@ -67,7 +67,7 @@ class Status:
     voxels_per_second : float or None
         Of all workers together, over the last blocks; None before the first.
     seconds_left : float or None
-        At that rate; None unless running.
+        At that rate, to denoise the image; None unless running.
     last_block : str or None
         When the last block was done, ISO 8601, UTC.
     read_seconds, kernel_seconds, write_seconds, verify_seconds : float
@@ -209,6 +209,7 @@ def _read_ledger(output: Path, owner: Owner | None, *, pyramid: bool) -> Status:
     for record in ledger.records():
         tally.add(record, grid[record.block].core.voxels)
     voxels = prod(grid.image_shape)
+    left_voxels = voxels - tally.voxels
     levels = _levels(output, ledger) if pyramid and output.exists() else ()
     left = ledger.blocks - tally.blocks + sum(v.blocks - v.blocks_done for v in levels)
     state = _state(output, complete=not left, owner=owner)
@@ -223,7 +224,7 @@ def _read_ledger(output: Path, owner: Owner | None, *, pyramid: bool) -> Status:
         voxels=voxels,
         voxels_done=tally.voxels,
         voxels_per_second=rate,
-        seconds_left=(voxels - tally.voxels) / rate if rate and state == "running" else None,
+        seconds_left=left_voxels / rate if rate and left_voxels and state == "running" else None,
         last_block=None if tally.last is None else tally.last.isoformat(timespec="seconds"),
         **seconds,
         peak_bytes=tally.peak_bytes,

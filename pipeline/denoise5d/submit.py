@@ -20,7 +20,7 @@ from denoise5d.config import Config
 from denoise5d.errors import ClusterError, LockedError, StoppedByHandError, StoppedEarlyError
 from denoise5d.execute import check
 from denoise5d.jobs import JobRecord, ask_to_stop, record_job, recorded_jobs
-from denoise5d.ledger import Ledger, run_folder
+from denoise5d.ledger import Ledger, level_ledgers, run_folder
 from denoise5d.lock import Owner, is_dead, read_owner
 from denoise5d.prepare import ledger_path, lock_path
 from denoise5d.slurm import Silent, ending, is_here, job_end, queue
@@ -271,12 +271,14 @@ def _living_owner(config: Config) -> Owner | None:
 
 def _check_progress(config: Config, job: str) -> None:
     """Record that a job begins; refuse a successor if the two jobs before it got nowhere."""
-    output, ledger = config.output.path, ledger_path(config)
+    output = config.output.path
+    ledgers = (ledger_path(config), *level_ledgers(output).values())
     records = recorded_jobs(output)
     _refuse_after_cancelled(records, job)
     if job not in {record.job for record in records}:
         record_job(output, job, "driver")  # it was submitted without us
-    done = Ledger.open(ledger, read_only=True).done_count if ledger.exists() else 0
+    begun_ones = (Ledger.open(path, read_only=True) for path in ledgers if path.exists())
+    done = sum(ledger.done_count for ledger in begun_ones)
     record_job(output, job, "begin", done=done)
     begun: list[int | None] = []
     for record in records:

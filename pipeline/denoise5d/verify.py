@@ -31,6 +31,7 @@ from denoise5d.kernel import (
     denoise_block,
     reach,
 )
+from denoise5d.ledger import Ledger
 from denoise5d.level_task import level_voxels
 from denoise5d.machine import this_machine
 from denoise5d.prepare import GIB, io_threads
@@ -196,8 +197,7 @@ def choose_places(run: BegunRun, count: int, rng: np.random.Generator) -> list[P
     rng : numpy.random.Generator
         Chooses.
     """
-    grid, ledger = run.job.plan.grid, run.ledger
-    done = np.fromiter(ledger.done(), np.int64, ledger.done_count)
+    grid, done = run.job.plan.grid, _done(run.ledger)
     if not done.size:
         return []
     if not run.job.plan.exact_halo:
@@ -208,6 +208,10 @@ def choose_places(run: BegunRun, count: int, rng: np.random.Generator) -> list[P
     blocks = (grid[int(index)] for index in rng.choice(done, count))
     places = [_place(run, block, kind, rng) for block, kind in zip(blocks, kinds, strict=True)]
     return list(dict.fromkeys(places))  # there may be few corners
+
+
+def _done(ledger: Ledger) -> NDArray[np.int64]:
+    return np.fromiter(ledger.done(), np.int64, ledger.done_count)
 
 
 def _place(run: BegunRun, block: Block, kind: str, rng: np.random.Generator) -> Place:
@@ -306,11 +310,10 @@ def check_levels(
     WrongOutputError
         For the first voxel that differs.
     """
-    begun = [part for part in run.levels if part.ledger.done_count]
+    begun = [(part, _done(part.ledger)) for part in run.levels if part.ledger.done_count]
     voxels, count = 0, count if begun else 0
     for number in range(count):
-        part = begun[rng.integers(len(begun))]
-        done = np.fromiter(part.ledger.done(), np.int64, part.ledger.done_count)
+        part, done = begun[rng.integers(len(begun))]
         level = run.job.plan.levels[part.level - 1]
         tiles = list(part.grid[int(rng.choice(done))].core.tiles(level.tile))
         box = tiles[rng.integers(len(tiles))]

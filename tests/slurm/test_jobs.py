@@ -15,8 +15,10 @@ from distributed import Client
 from distributed.security import Security
 
 from cluster_runs import JobDriver, job_driver, slow_image, write
+from denoise5d.ledger import Ledger, level_ledger
+from denoise5d.store import listed_datasets
 from mini_slurm import MiniSlurm
-from runs import Project
+from runs import Project, structured
 
 
 @pytest.fixture
@@ -259,3 +261,21 @@ def test_an_interrupt_while_jobs_start(
         assert driver.finish() == code, driver.log()
         assert not driver.private_folders()
         driver.wait_for_no_jobs()
+
+
+def test_levels_are_made_by_the_same_jobs(slurm: MiniSlurm, tmp_path: Path) -> None:
+    """No worker is started or ended between the blocks of the image and those of its pyramid."""
+    project = Project(tmp_path)
+    project.image(structured((1, 1, 1, 96, 320), "uint16"), chunks=(1, 1, 1, 32, 64))
+    with job_driver(slurm, write(project), pace=0) as driver:
+        driver.hold()
+        jobs = driver.wait_for_workers(2)
+        driver.let_go()
+        assert driver.finish() == 0, driver.log()
+        assert sorted(driver.recorded()) == sorted(jobs)
+        assert len(re.findall("worker .* is there", driver.log())) == 2
+    level = Ledger.open(level_ledger(project.output, 1), read_only=True)
+    assert level.done_count == level.blocks > 4
+    assert {int(record.job or 0) for record in level.records()} <= set(jobs)
+    assert listed_datasets(project.output) == ["0", "1"]
+    project.check()

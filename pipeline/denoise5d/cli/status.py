@@ -41,7 +41,7 @@ def status(yaml: Path, as_json: bool) -> None:
       owner                           who is at work on it, or null
       blocks, blocks_done, voxels, voxels_done
       voxels_per_second               of the last blocks; null before the first
-      seconds_left                    at that rate; null unless running
+      seconds_left                    to denoise, at that rate; null unless running
       last_block                      when the last one was done, UTC; or null
       read_seconds, kernel_seconds, write_seconds, verify_seconds
                                       of the workers, over all blocks done
