@@ -269,8 +269,8 @@ def tiff(data: NDArray[Any], **options: Any) -> Callable[[Path], Any]:
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda _: None, "does not exist"),
     "folder": (lambda path: path.mkdir(), "is no Zarr"),
-    "empty": (lambda path: path.write_bytes(b""), "not a TIFF, or damaged"),
-    "other": (lambda path: path.write_bytes(b"GIF89a" * 9), "not a TIFF, or damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "is damaged, or no TIFF"),
+    "other": (lambda path: path.write_bytes(b"GIF89a" * 9), "is damaged, or no TIFF"),
     "header alone": (lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), "damaged|no image"),
     "colour": (tiff(np.zeros((4, 9, 9, 3), "u1"), photometric="rgb"), "is a colour image"),
     "float64": (tiff(np.zeros((9, 9)), metadata={"axes": "YX"}), "float64 are not taken"),

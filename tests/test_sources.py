@@ -21,7 +21,7 @@ from pylibCZIrw import czi
 
 from denoise5d.cli import cli
 from denoise5d.convert import convert
-from denoise5d.errors import InputError
+from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import Box
 from denoise5d.sources import open_source
 from denoise5d.store import Image, open_image
@@ -400,6 +400,54 @@ def test_zarr_in_another_layout(tmp_path: Path, zarr_format: Any, layout: dict[s
     assert after.scales == (3.0, 1.0, 2.0, 0.5, 0.25)
     assert channels(result, "label") == ["nuclei", "membrane"]
     assert channels(result, "color") == ["00FF7F", "FF007F"]
+
+
+def test_what_a_zarr_says_of_its_channels_stays(tmp_path: Path) -> None:
+    """Also if it says too little, or too much; what it does not say is the range of the values."""
+    group = zarr.create_group(tmp_path / "in.zarr")
+    group.create_array("0", data=STACK)
+    window = {"min": 0, "max": 65535, "start": 100, "end": 900}
+    axes = [{"name": axis} for axis in "tczyx"]
+    image = {"axes": axes, "datasets": [{"path": "0"}]}
+    lowest = [int(STACK[:, c].min()) for c in (0, 1)]
+    for given, starts in (([{"window": window}], [100, lowest[1]]), ([{}, 7, {}], lowest)):
+        group.attrs["ome"] = {"multiscales": [image], "omero": {"channels": given}}
+        target = tmp_path / f"out{len(given)}.zarr"
+        convert(tmp_path / "in.zarr", target)
+        found = channels(open_image(target), "window")
+        assert [entry["start"] for entry in found] == starts
+
+
+@pytest.mark.parametrize("target", ["in.zarr", "in.zarr/more.zarr", "."])
+def test_a_source_is_not_replaced(tmp_path: Path, target: str) -> None:
+    source = tmp_path / "folder/in.zarr"
+    zarr.create_array(source, data=STACK, attributes={"denoise5d": {}})
+    with pytest.raises(OutputError, match="must not be the source"):
+        convert(source, source.parent / target, overwrite=True)
+    check(open_source(source), STACK)
+
+
+@pytest.mark.parametrize(("name", "pieces"), [("a.h5", 6), ("a.tif", 3)])
+def test_large_planes_in_pieces(tmp_path: Path, name: str, pieces: int) -> None:
+    """Sources in chunks are cut in y and x, others in y where a plane is more than a slab."""
+    plane = (np.arange(2100 * 1100) % 9973).astype("uint16").reshape(2100, 1100)
+    if name == "a.h5":
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("raw", data=plane, chunks=(512, 512))
+    else:
+        tifffile.imwrite(tmp_path / name, plane, metadata={"axes": "YX"})
+    calls: list[tuple[int, int]] = []
+    image = converted(
+        tmp_path / name,
+        axes="YX",
+        slab_bytes=10**6,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert len(calls) == pieces
+    assert calls[-1] == (1, 1)
+    assert image.info.shards is not None
+    assert image.info.shards[3:] == (1024, 1024)
+    np.testing.assert_array_equal(image.read(Box.whole(image.info.shape))[0, 0, 0], plane)
 
 
 def test_plain_zarr_of_another_order(tmp_path: Path) -> None:

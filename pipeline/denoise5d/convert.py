@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from denoise5d.copying import Copying, copied
+from denoise5d.errors import OutputError
 from denoise5d.geometry import BlockGrid
 from denoise5d.lock import OutputLock
 from denoise5d.machine import this_machine
@@ -35,6 +36,7 @@ from denoise5d.store import (
     Description,
     Image,
     ImageInfo,
+    Window,
     build_output,
     check_target,
     complete_channels,
@@ -120,21 +122,27 @@ def convert(
         A process died; the same call goes on.
     """
     target = target.resolve()
+    _check_apart(source.resolve(), target)
     with closing(open_source(source, axes=axes, dataset=dataset)) as image:
         check_target(target, overwrite=overwrite)
         layout, slabs = _cut(image.info, slab_bytes)
-        work = target.with_name(f".{target.name}.conversion")
-        with _lock(target, work), _kept(work):
+        with _work_folder(target) as work:
             check_target(target, overwrite=overwrite)  # which somebody may have made meanwhile
-            done = _begun(image, layout, slabs, work)
+            ledger = _begun(image, layout, slabs, work)
             copying = Copying(source, axes, dataset, work / _IMAGE, slabs)
-            _copy(copying, done, workers or _workers(image.info.nbytes), progress)
-            result = replace(image.info, channels=_with_contrast(image.info, done))
-            describe_channels(work / _IMAGE, complete_channels(result))
+            _copy(copying, ledger, workers or _workers(image.info.nbytes), progress)
+            channels = complete_channels(image.info, _windows(image.info, ledger))
+            describe_channels(work / _IMAGE, channels)
             with output_errors(target):
                 publish(work / _IMAGE, target)
-                remove(work)
-    return result
+                ledger.path.unlink()
+    return replace(image.info, channels=channels)
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    """Refuse a target that would replace its source, or lie in it."""
+    if source == target or source in target.parents or target in source.parents:
+        raise OutputError(f"{target} must not be the source {source}, lie in it, or contain it")
 
 
 def _workers(nbytes: int) -> int:
@@ -172,36 +180,32 @@ def _whole(length: int, chunk: int, most: int) -> int:
 
 
 @contextmanager
-def _lock(target: Path, work: Path) -> Iterator[None]:
-    """Keep a second conversion off the target."""
+def _work_folder(target: Path) -> Iterator[Path]:
+    """Give the folder where the new image grows, for this process alone.
+
+    It stays if there are slabs in it to go on with.
+    """
+    work = target.with_name(f".{target.name}.conversion")
     lock = OutputLock(work / "lock")
     with output_errors(target):
         lock.__enter__()
     try:
-        yield
+        yield work
+    except BaseException:
+        if SlabLedger.count(work / _LEDGER):
+            logger.info("what is converted so far is kept: the same command goes on with the rest")
+        raise
     finally:
         lock.__exit__(None, None, None)
-
-
-@contextmanager
-def _kept(work: Path) -> Iterator[None]:
-    """After an error, say that what is done is kept; remove the folder if nothing is."""
-    try:
-        yield
-    except BaseException:
-        done = SlabLedger.count(work / _LEDGER)
-        if done:
-            logger.info("what is converted so far is kept: the same command goes on with the rest")
-        else:
+        if not SlabLedger.count(work / _LEDGER):  # once the lock is closed: NFS keeps open files
             shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def _begun(image: Image, layout: Layout, slabs: BlockGrid, work: Path) -> SlabLedger:
     """Return what an earlier conversion has done; begin anew if it was one of something else."""
     fingerprint = _fingerprint(image, layout, slabs)
     earlier = SlabLedger.resumed(work / _LEDGER, fingerprint)
-    if earlier is not None:
+    if earlier is not None and (work / _IMAGE).is_dir():
         if earlier.done:
             logger.info("going on: %d of %d slabs are done", len(earlier.done), len(slabs))
         return earlier
@@ -258,13 +262,13 @@ def _copy(
             progress(voxels // prod(slabs.image_shape[3:]), total)
 
 
-def _with_contrast(image: Description, ledger: SlabLedger) -> dict[str, Any]:
-    """Return the channels of an image with the range of their values as contrast."""
-    channels = (image.channels or {}).get("channels", [{}] * image.shape[1])
-    entries = []
-    for number, channel in enumerate(channels):
-        slabs = [slab for slab in ledger.done.values() if slab.channel == number]
+def _windows(image: Description, ledger: SlabLedger) -> list[Window]:
+    """Return the range of the values of each channel as its contrast."""
+    windows = []
+    for channel in range(image.shape[1]):
+        slabs = [slab for slab in ledger.done.values() if slab.channel == channel]
         low, high = min(s.lowest for s in slabs), max(s.highest for s in slabs)
-        window = {"min": low, "max": high, "start": low, "end": high}
-        entries.append(channel | {"window": window})
-    return {"channels": entries}
+        if low > high:  # nothing but NaN
+            low, high = 0.0, 1.0
+        windows.append({"min": low, "max": high, "start": low, "end": high})
+    return windows
