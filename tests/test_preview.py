@@ -283,6 +283,9 @@ def test_the_grid_is_the_product_without_repetition(tmp_path: Path) -> None:
     assert len(found) == 8
     assert found[:2] == ["iterations 1, pvalue 0.05", "iterations 1, pvalue 0.05, noise × 1.25"]
     assert names(project, 0.5) == ["noise × 0.5"]
+    project.write(denoise={"method": "ridge"})
+    assert choose_variants(project.config(), {}, [2])[0].lines == "denoise: {quality: standard}"
+    project.write()
     patches = choose_variants(project.config(), {"patch": [(0, 0, 0, 1, 1), "auto"]}, [])
     assert [v.name for v in patches] == ["patch 0,0,0,1,1", "patch auto (the YAML's)"]
     assert patches[0].lines == "denoise: {method: safir, patch: [0, 0, 0, 1, 1]}"

@@ -178,6 +178,7 @@ def open_scene(config: Config, image: Image, channels: Sequence[int], progress: 
         source, noise = "the image", _estimated(image, channels, progress)
     else:
         noise = {channel: models[channel] for channel in channels}
+        progress(1, 1)
     return Scene(config, image, noise, source, goes_on)
 
 

@@ -17,6 +17,9 @@ MOST_VARIANTS = 12
 
 QUALITIES = ("fast", "standard", "best")
 
+_DEFAULT = {"quality": "standard"}
+"""What a YAML without a section `denoise` asks for."""
+
 _DIGITS = 7
 """Of the numbers that `yaml_lines` writes: a scaled noise has no more, so that they give it."""
 
@@ -95,7 +98,7 @@ def _variant(config: Config, section: Mapping[str, object], scale: float) -> Var
         words.append("as in the YAML" if scale == 1 else f"noise × {scale:g}")
     elif of_yaml:
         words[-1] += " (the YAML's)"
-    lines = section if "quality" in section else denoise_section(denoise)
+    lines = section if "quality" in section else denoise_section(denoise) or _DEFAULT
     return Variant(", ".join(words), denoise, scale, of_yaml, f"denoise: {_flow(dict(lines))}")
 
 

@@ -102,16 +102,34 @@ Example:
     help="Voxels of the crop, or the side of a square; at most the image.",
 )
 @click.option("--channel", type=int, default=0, show_default=True, help="Channel, from 0.")
-@click.option("--quality", multiple=True, callback=_split, metavar="NAME,...", help="Qualities.")
+@click.option(
+    "--quality",
+    multiple=True,
+    callback=_split,
+    metavar="NAME,...",
+    help="Qualities: fast, standard, best.",
+)
 @click.option(
     "--patch",
     multiple=True,
     callback=_patches,
     metavar="T,C,Z,Y,X",
-    help="A radius of the patch, or auto; to be repeated.",
+    help="Radius of its patch, or auto; give the option again for another.",
 )
-@click.option("--iterations", multiple=True, callback=_split, metavar="N,...", help="Iterations.")
-@click.option("--pvalue", multiple=True, callback=_split, metavar="P,...", help="p-values.")
+@click.option(
+    "--iterations",
+    multiple=True,
+    callback=_split,
+    metavar="N,...",
+    help="Numbers of iterations of the first estimate.",
+)
+@click.option(
+    "--pvalue",
+    multiple=True,
+    callback=_split,
+    metavar="P,...",
+    help="Its p-values: how readily places are taken for different.",
+)
 @click.option(
     "--noise-scale",
     multiple=True,
@@ -141,9 +159,9 @@ def preview(
 
     The crop is one plane. Its voxels are those that a run would write there, to the last bit: same
     noise, same margin. Without options it is denoised with each quality, and as the YAML says if
-    that is something else. --quality, --patch, --iterations, --pvalue and --noise-scale take values
-    with commas between them, and all their combinations are compared, twelve at most; a quality
-    stands for all settings of the estimator. What is not given is as in the YAML.
+    that is something else. --quality, --iterations, --pvalue and --noise-scale take values with
+    commas between them, --patch may be repeated, and all combinations are compared, twelve at most.
+    A quality stands for all settings of the estimator. What is not given is as in the YAML.
 
     The picture has the raw crop, the results with the same contrast, and the residuals: raw minus
     result, over the noise's standard deviation. Nothing else is written. The time is that of this
@@ -179,9 +197,10 @@ def preview(
             crop = structured_crop(image, size, channel, scene.noise[channel], advance)
     outcomes: list[Outcome] = []
     with counter("combinations") as advance:
+        advance(0, len(variants))
         for variant in variants:
-            advance(len(outcomes), len(variants))
             outcomes.append(denoise_crop(scene, crop, variant))
+            advance(len(outcomes), len(variants))
     picture = picture or Path(f"{yaml.stem}-preview.png")
     drawn = picture if can_draw() else None
     if as_json:
