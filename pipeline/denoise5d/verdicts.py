@@ -179,7 +179,7 @@ def _seam(found: Seams, *, exact: bool) -> Verdict:
         return Verdict(subject, Grade.BAD, words + (advice if exact else ""))
     if ratio + _SURE * error <= none:
         return Verdict(subject, Grade.GOOD, f"No seam: {numbers}. {built}".rstrip())
-    words = f"No seam is sure to be seen, nor none: {numbers}. {built}".rstrip()
+    words = f"Too little was measured to tell a seam from none: {numbers}. {built}".rstrip()
     return Verdict(subject, Grade.GOOD if exact else Grade.DOUBT, words)
 
 

@@ -50,6 +50,8 @@ class Outline(HTMLParser):
         self.headings: list[str] = []
         self.pictures: list[str] = []
         self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.names: list[str] = []
         self.text = ""
         self._heading = False
         self.feed(page)
@@ -57,6 +59,8 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self._heading = tag in ("h2", "h3")
+        self.links += [f"{value}" for name, value in attrs if name == "href"]
+        self.names += [f"#{value}" for name, value in attrs if name == "id"]
         if tag == "img":
             self.pictures.append(dict(attrs)["alt"] or "")
 
@@ -122,6 +126,8 @@ def test_of_all_kinds_of_images(kind: str, project: Project, start: Start) -> No
     assert len(planes) >= 3
     assert all(("three planes" in p) == (shape[2] > 1) for p in planes)
     assert all(picture for picture in page.pictures)
+    assert page.links == page.names
+    assert len(page.names) == len(SECTIONS)
 
 
 def test_numbers_and_verdicts_of_a_sound_run(project: Project, start: Start) -> None:

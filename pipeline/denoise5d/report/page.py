@@ -9,7 +9,8 @@ from pathlib import Path
 from shlex import quote
 
 from denoise5d.findings import Findings
-from denoise5d.quantities import duration, shape, size, voxels
+from denoise5d.geometry import AXES
+from denoise5d.quantities import duration, number, shape, size, voxels
 from denoise5d.report.html import (
     Html,
     code,
@@ -95,10 +96,8 @@ def _what(findings: Findings) -> Html:
 def _summary(findings: Findings) -> Html:
     verdicts = findings.verdicts
     counts = {grade: sum(v.grade is grade for v in verdicts) for grade in Grade}
-    doubts = [v for v in verdicts if v.grade is not Grade.GOOD]
-    if not doubts:
-        words = f"All {len(verdicts)} checks found what is to be expected."
-    else:
+    words = f"All {len(verdicts)} checks found what is to be expected."
+    if counts[Grade.GOOD] < len(verdicts):
         words = (
             f"Of {len(verdicts)} checks {counts[Grade.GOOD]} found what is to be expected, "
             f"{counts[Grade.DOUBT]} ask for a look, {counts[Grade.BAD]} say that something is "
@@ -129,17 +128,14 @@ def _key_numbers(findings: Findings) -> Iterator[tuple[str, str]]:
     yield "image", f"{shape(grid.image_shape)}, {voxels(timeline.voxels)}, {info.dtype.name}"
     steps = ", ".join(
         f"{axis} {scale:g}{' ' + unit if unit else ''}"
-        for axis, scale, unit, n in zip("TCZYX", info.scales, info.units, info.shape, strict=True)
+        for axis, scale, unit, n in zip(AXES, info.scales, info.units, info.shape, strict=True)
         if n > 1 and axis != "C"
     )
     yield "voxel size", steps
     yield "blocks", f"{run.ledger.blocks} of {shape(grid.block_shape)} at most"
     rate = voxels(timeline.voxels / timeline.worked) if timeline.worked else "?"
-    yield (
-        "time at work",
-        f"{duration(timeline.worked)}, {rate}/s with {len(timeline.workers)} "
-        + ("worker" if len(timeline.workers) == 1 else "workers"),
-    )
+    workers = number(len(timeline.workers), "worker")
+    yield "time at work", f"{duration(timeline.worked)}, {rate}/s with {workers}"
     stages = ", ".join(f"{stage} {duration(s)}" for stage, s in timeline.seconds.items())
     yield "workers' time", stages
     planned = findings.projected_bytes
@@ -168,12 +164,14 @@ def _making(findings: Findings) -> Html:
     ]
     made = findings.provenance.get("versions", {})
     then = made if isinstance(made, dict) else {}
-    kinds = [(name, str(then.get(name, "not noted")), now) for name, now in _versions(findings)]
+    kinds = [
+        (name, str(then.get(name, "not noted")), now) for name, now in findings.versions.items()
+    ]
     return section(
         _TITLES["making"],
         "making",
         facts(rows),
-        element("h3", f"{run.job.config.source.name}"),
+        element("h3", run.job.config.source.name),
         code(findings.yaml),
         element("h3", "To make it again"),
         code(f"denoise5d run --overwrite {quote(str(run.job.config.source))}"),
@@ -182,7 +180,3 @@ def _making(findings: Findings) -> Html:
         element("h3", "Fingerprint: all that can change a voxel"),
         code(json.dumps(identity, indent=1)),
     )
-
-
-def _versions(findings: Findings) -> Iterator[tuple[str, str]]:
-    return iter(findings.versions.items())
