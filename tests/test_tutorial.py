@@ -10,6 +10,8 @@ from PIL import Image
 
 from tutorial import DOCS, PAGE, Command, File, Reader, missing, pictures, steps
 
+pytestmark = pytest.mark.timeout(600)  # whichever test comes first waits for all commands
+
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:

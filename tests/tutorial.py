@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "tutorial.md"
@@ -69,6 +71,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "tutorial"
         self.folder.mkdir()
+        self._printed = folder / "printed.txt"
         commands = folder / "bin"
         commands.mkdir()
         for name, arguments in (("python", ""), ("denoise5d", "-m denoise5d.cli")):
@@ -81,28 +84,42 @@ class Reader:
 
     def type(self, command: Command) -> tuple[int, str]:
         """Run a command; return its exit code and what it printed."""
-        before = self._blocks()
-        process = subprocess.Popen(
-            ["bash", "-c", command.line],
-            cwd=self.folder,
-            env=self._env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        done = self._blocks()
+        with self._printed.open("w") as printed:
+            process = subprocess.Popen(
+                ["bash", "-c", command.line],  # which becomes the command, if that is a single one
+                cwd=self.folder,
+                env=self._env,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         try:
             if command.interrupted:
-                deadline = time.monotonic() + _PATIENCE
-                while self._blocks() == before and process.poll() is None:
-                    assert time.monotonic() < deadline, "no block is done"
-                    time.sleep(0.02)
-                process.send_signal(signal.SIGINT)  # bash has become the command
-            output, _ = process.communicate(timeout=_PATIENCE)
+                self._interrupt(process, done)
+            return process.wait(timeout=_PATIENCE), self._printed.read_text()
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode, output
+
+    def _interrupt(self, process: subprocess.Popen[bytes], done: int) -> None:
+        """Press Ctrl-C once a block is done; however quick the workers are, some are left."""
+        self._wait(process, lambda: self._blocks() > done)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        for worker in workers:
+            worker.suspend()
+        process.send_signal(signal.SIGINT)
+        self._wait(process, lambda: "stopping" in self._printed.read_text())
+        for worker in workers:
+            worker.resume()
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes], happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not happened():
+            assert process.poll() is None, "it ended too early"
+            assert time.monotonic() < deadline, "it takes too long"
+            time.sleep(0.01)
 
     def _blocks(self) -> int:
         """Count the lines of blocks in all ledgers."""
