@@ -39,8 +39,10 @@ from denoise5d.errors import (
     StoppedEarlyError,
     WrongOutputError,
 )
-from denoise5d.execute import Run
+from denoise5d.execute import Pass, Run
+from denoise5d.geometry import BlockGrid
 from denoise5d.ledger import LEDGER_NAME, BlockRecord, Ledger, StageSeconds, run_folder
+from denoise5d.level_ledgers import level_ledger
 from denoise5d.machine import Machine, this_machine
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import describe_input, grid_header, prepare
@@ -429,6 +431,79 @@ def test_a_log_has_a_line_for_each_block(
     assert "3 of 4 in this run" in lines[1]
     assert "read 10%, kernel 50%, write 30%, verify 10%" in lines[3]
     assert "100 MiB a worker, " in lines[4]
+
+
+def test_levels_have_their_lines_and_a_row(
+    config: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO, "denoise5d")
+    run, display = begun_run(config), Lines()
+    display.begin(run)
+    for block in range(3):
+        run.ledger.append([record(block)])
+        display.block(run.stage, record(block))
+    shape, half = (1, 1, 4, 16, 64), (1, 1, 4, 16, 32)
+    ledger = Ledger.create(level_ledger(config.parent / "out.zarr", 1), {"blocks": 2})
+    level = Pass(run, 1, BlockGrid(shape, half, (0, 0, 0, 0, 0)), ledger, later=0)
+    for block in range(2):
+        ledger.append([record(block)])
+        display.block(level, record(block))
+    display.summary(run)
+    begun, first, last = caplog.messages[-3:]
+    assert begun == "level 1 of the pyramid: [1, 1, 4, 16, 64] in 2 blocks"
+    assert first.startswith("level 1, block 0 done (1 of 2) in ")
+    assert last.endswith("0:00:00 left")
+    rows = capsys.readouterr().out
+    assert "3 of 4 in this run" in rows
+    assert re.search(r"pyramid +2 blocks of 1 level in ", rows)
+
+
+def test_levels_alone_are_something_to_do(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an edit of output.pyramid; the bar is that of the level."""
+    screen = StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(import_module("denoise5d.cli.display"), "errors", terminal)
+    run, display = begun_run(config), Bar()
+    run.ledger.append([record(block) for block in range(3)])
+    shape = (1, 1, 4, 16, 64)
+    ledger = Ledger.create(level_ledger(config.parent / "out.zarr", 1), {"blocks": 1})
+    run.stage = Pass(run, 1, BlockGrid(shape, shape, (0, 0, 0, 0, 0)), ledger, later=0)
+    with display:
+        display.begin(run)
+        ledger.append([record(0)])
+        display.block(run.stage, record(0))
+    display.summary(run)
+    assert "level 1: 1/1 blocks" in screen.getvalue()
+    rows = capsys.readouterr().out
+    assert "in this run" not in rows
+    assert re.search(r"pyramid +1 block of 1 level in ", rows)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_plan_counts_the_pyramid(tmp_path: Path, wanted: bool) -> None:
+    """Also without the image."""
+    yaml_file = tmp_path / "plan.yaml"
+    yaml_file.write_text(
+        "input: {path: a.zarr, shape: [1, 1, 1, 600, 1000], dtype: uint16}\n"
+        "output: {path: b.zarr, chunks: [1, 1, 1, 128, 128], shards: null, "
+        f"pyramid: {str(wanted).lower()}}}\n"
+    )
+    plan = json.loads(call("plan", "--json", yaml_file).stdout)
+    text = call("plan", yaml_file).stdout
+    voxels, files = 600 * 1000, 5 * 8 + 4
+    if wanted:
+        assert plan["levels"] == [
+            {"shape": [1, 1, 1, 300, 500], "factors": [1, 1, 1, 2, 2], "files": 3 * 4 + 2},
+            {"shape": [1, 1, 1, 150, 250], "factors": [1, 1, 1, 4, 4], "files": 2 * 2 + 2},
+        ]
+        voxels, files = voxels + 300 * 500 + 150 * 250, files + 14 + 6
+        assert "2 levels: [1, 1, 1, 300, 500], [1, 1, 1, 150, 250]; 366 KiB" in text
+    else:
+        assert plan["levels"] == []
+        assert "none: output.pyramid is false" in text
+    assert (plan["output_bytes"], plan["files"]) == (2 * voxels, files)
 
 
 def test_with_nothing_to_do_it_says_so(

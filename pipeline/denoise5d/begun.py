@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from denoise5d.config import Config
 from denoise5d.errors import InputError, OutputError, WrongOutputError
 from denoise5d.geometry import AXES, BlockGrid, Box
 from denoise5d.identity import fingerprint, frozen_noise
-from denoise5d.ledger import Ledger, check_fingerprint, level_ledger, open_level_ledger
+from denoise5d.ledger import Ledger, check_fingerprint
+from denoise5d.level_ledgers import level_ledger, open_level_ledger
 from denoise5d.levels import PyramidLevel
 from denoise5d.machine import this_machine
 from denoise5d.noise import NoiseModel
@@ -131,6 +133,7 @@ def open_begun(config: Config) -> BegunRun:
             f"there is nothing to look at: no run of {config.source} was begun, since {path} is "
             f"missing; `denoise5d run` begins one"
         )
+    names = _names(config.output.path)  # before any ledger: a run may be at work meanwhile
     image, ledger = open_input(config), Ledger.open(path, read_only=True)
     job = prepare_begun(config, image.info, ledger)
     check_fingerprint(path, fingerprint(job, image))
@@ -142,7 +145,15 @@ def open_begun(config: Config) -> BegunRun:
     noise = frozen_noise(ledger.header)
     output = _sound_output(job, ledger)
     levels = tuple(_begun_levels(job, ledger))
-    return BegunRun(job, image, ledger, output, noise, levels, _check_named(job, levels))
+    return BegunRun(job, image, ledger, output, noise, levels, _check_named(job, levels, names))
+
+
+def _names(path: Path) -> list[str]:
+    """Return what the metadata of an output name; nothing if there are none, or damaged ones."""
+    try:
+        return listed_datasets(path)
+    except InputError:
+        return []
 
 
 def _begun_levels(job: Job, ledger: Ledger) -> Iterator[BegunPass]:
@@ -169,10 +180,9 @@ def _made_anew(job: Job, level: PyramidLevel) -> str:
     )
 
 
-def _check_named(job: Job, levels: Sequence[BegunPass]) -> int:
+def _check_named(job: Job, levels: Sequence[BegunPass], names: list[str]) -> int:
     """Return how many levels the metadata name, if these are complete and rightly described."""
     path, image = job.config.output.path, job.image
-    names = listed_datasets(path)
     complete = [level.level for level in levels if level.complete]
     if names != [str(number) for number in (0, *complete[: len(names) - 1])]:
         raise WrongOutputError(

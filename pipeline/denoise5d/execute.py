@@ -38,7 +38,8 @@ from denoise5d.identity import (
     provenance,
 )
 from denoise5d.jobs import asked_to_stop, write_driver_facts
-from denoise5d.ledger import Ledger, check_fingerprint, discard, level_ledgers
+from denoise5d.ledger import Ledger, check_fingerprint, discard
+from denoise5d.level_ledgers import level_ledgers
 from denoise5d.lock import OutputLock, Owner, read_owner
 from denoise5d.passes import Failure, Pass, Run, passes
 from denoise5d.prepare import (

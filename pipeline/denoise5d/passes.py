@@ -21,13 +21,8 @@ from math import inf
 
 from denoise5d.errors import OutputError
 from denoise5d.geometry import BlockGrid
-from denoise5d.ledger import (
-    Ledger,
-    discard,
-    level_ledger,
-    level_ledgers,
-    open_level_ledger,
-)
+from denoise5d.ledger import Ledger, discard
+from denoise5d.level_ledgers import level_ledger, level_ledgers, open_level_ledger
 from denoise5d.level_task import LevelSettings
 from denoise5d.levels import PyramidLevel
 from denoise5d.noise import NoiseModel
@@ -160,29 +155,31 @@ def passes(run: Run) -> Iterator[Pass]:
     """Yield the passes that have blocks left, each when those before it are complete.
 
     To be asked for the next one when all blocks of the last one are done; it ends when that is not
-    so. On the way the levels that are complete are named in the metadata of the output, and no
-    others; this mends what a crash left out.
+    so. Before each pass, and at the end, the levels that are complete are named in the metadata of
+    the output, and no others; this mends what a crash left out.
     """
-    stage = run.stage
+    stage, levels = run.stage, run.job.plan.levels
     if stage.left:
         _drop(run.job, 0)
         yield stage
-    for level in run.job.plan.levels:
+    for level in levels:
         if not stage.complete:
             return
         run.stage = stage = _begin_level(run, level, stage.later - len(level.grid))
         if stage.left:
-            _drop(run.job, level.number)
             yield stage
-        if stage.complete:
-            _name(run.job, level.number)
+    if levels and stage.complete:
+        _name(run.job, len(levels))
 
 
 def _begin_level(run: Run, level: PyramidLevel, later: int) -> Pass:
     """Take up the ledger of a level, or make its array and its ledger."""
     output = run.job.config.output.path
-    ledger, path = open_level_ledger(output, level), level_ledger(output, level.number)
-    if ledger is None or not _is_there(run.job, level):
+    ledger = open_level_ledger(output, level) if _is_there(run.job, level) else None
+    if ledger is None or ledger.done_count < ledger.blocks:
+        _drop(run.job, level.number)
+    if ledger is None:
+        path = level_ledger(output, level.number)
         if path.exists():
             log.info("level %d of the pyramid is made anew: it was another one", level.number)
             discard(path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from denoise5d.errors import PlanError
-from denoise5d.ledger import Ledger, level_ledger
+from denoise5d.ledger import Ledger
+from denoise5d.level_ledgers import level_ledger
 from denoise5d.plan import Plan
 from denoise5d.prepare import GIB, Job
 from denoise5d.store import free_bytes, free_files

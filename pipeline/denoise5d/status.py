@@ -12,14 +12,8 @@ from typing import Any
 from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid, as_index
 from denoise5d.jobs import read_driver_facts, recorded_jobs
-from denoise5d.ledger import (
-    LEDGER_NAME,
-    LOCK_NAME,
-    BlockRecord,
-    Ledger,
-    open_level_ledger,
-    run_folder,
-)
+from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, run_folder
+from denoise5d.level_ledgers import open_level_ledger
 from denoise5d.lock import Owner, is_dead, read_owner
 from denoise5d.prepare import begun_levels
 from denoise5d.slurm import Silent, queue

@@ -20,7 +20,8 @@ from denoise5d.config import Config
 from denoise5d.errors import ClusterError, LockedError, StoppedByHandError, StoppedEarlyError
 from denoise5d.execute import check
 from denoise5d.jobs import JobRecord, ask_to_stop, record_job, recorded_jobs
-from denoise5d.ledger import Ledger, level_ledgers, run_folder
+from denoise5d.ledger import Ledger, run_folder
+from denoise5d.level_ledgers import level_ledgers
 from denoise5d.lock import Owner, is_dead, read_owner
 from denoise5d.prepare import ledger_path, lock_path
 from denoise5d.slurm import Silent, ending, is_here, job_end, queue

@@ -28,7 +28,8 @@ from denoise5d.errors import (
     WrongOutputError,
 )
 from denoise5d.execute import Run
-from denoise5d.ledger import BlockRecord, Ledger, StageSeconds, level_ledger, level_ledgers
+from denoise5d.ledger import BlockRecord, Ledger, StageSeconds
+from denoise5d.level_ledgers import level_ledger, level_ledgers
 from denoise5d.levels import make_levels
 from denoise5d.plan import Layout
 from denoise5d.status import LevelStatus, read_status
@@ -203,8 +204,11 @@ def test_edited_after_the_run(project: Project, start: Start, start_without_work
     assert project.lines() == image
     verify(project)
 
+    before = (project.output / "zarr.json").stat()
+    start_without_workers(project)
     project.write(**SMALL | {"output": SMALL["output"] | {"pyramid": False}})
     start_without_workers(project)
+    assert (project.output / "zarr.json").stat() == before, "no level is unnamed for a moment"
     check_pyramid(project, [FLAT, FLAT])
     verify(project)
     assert CliRunner().invoke(cli, ["status", str(project.yaml)]).output.count("pyramid") == 0

@@ -15,7 +15,8 @@ from distributed import Client
 from distributed.security import Security
 
 from cluster_runs import JobDriver, job_driver, slow_image, write
-from denoise5d.ledger import Ledger, level_ledger
+from denoise5d.ledger import Ledger
+from denoise5d.level_ledgers import level_ledger
 from denoise5d.store import listed_datasets
 from mini_slurm import MiniSlurm
 from runs import Project, structured

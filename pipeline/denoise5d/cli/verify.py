@@ -105,7 +105,8 @@ def _judge(run: BegunRun) -> None:
             f"what is done is right, but {left} of {number(run.ledger.blocks, 'block')} are not "
             f"done: `denoise5d run` goes on"
         )
-    if run.left or run.named < sum(level.complete for level in run.levels):
+    unnamed = run.job.config.output.pyramid and run.named < len(run.job.plan.levels)
+    if run.left or unnamed:
         raise StoppedEarlyError(
             f"what is done is right, but the pyramid is not complete, with "
             f"{number(run.left, 'block')} left: `denoise5d run` goes on"
