@@ -506,6 +506,23 @@ def test_a_plan_counts_the_pyramid(tmp_path: Path, wanted: bool) -> None:
     assert (plan["output_bytes"], plan["files"]) == (2 * voxels, files)
 
 
+def test_a_level_counts_though_all_of_it_was_done_before_it_is_shown(
+    config: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO, "denoise5d")
+    run, display = begun_run(config), Lines()
+    run.ledger.append([record(block) for block in range(3)])
+    display.begin(run)
+    for level in (1, 2):
+        stage = replace(run.stage, level=level)
+        assert stage.complete
+        for block in range(3):
+            display.block(stage, record(block))
+    assert any(line.startswith("level 2 of the pyramid: ") for line in caplog.messages)
+    display.summary(run)
+    assert "6 blocks of 2 levels in " in capsys.readouterr().out
+
+
 def test_with_nothing_to_do_it_says_so(
     config: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

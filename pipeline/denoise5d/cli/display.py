@@ -48,7 +48,7 @@ class Lines:
         log.info("noise: %s", noise_words(run.noise))
         if not plan.exact_halo:
             log.warning("blocks.halo %s is approximate: block edges may show", [*plan.grid.halo])
-        self._begin_stage(run.stage)
+        self._begin_stage(run.stage, work=not run.stage.complete)
         self._began = monotonic()
         if run.stage.level or run.complete:
             return
@@ -63,12 +63,12 @@ class Lines:
             size(plan.bytes_per_worker),
         )
 
-    def _begin_stage(self, stage: Pass) -> None:
-        """Take note of a pass that begins, or goes on; say so if it makes a level."""
+    def _begin_stage(self, stage: Pass, *, work: bool) -> None:
+        """Take note of a pass that begins, or goes on; say so if it makes a level of any block."""
         self._level, ledger = stage.level, stage.ledger
         left = 1 - ledger.done_count / ledger.blocks  # near enough, and free for any number
         self._voxels_left = round(left * prod(stage.grid.image_shape))
-        if stage.level and left:
+        if stage.level and work:
             self._tallies.append(Tally())
             shape = list(stage.grid.image_shape)
             blocks = number(ledger.blocks, "block")
@@ -79,7 +79,7 @@ class Lines:
         if stage.level != self._level:
             if self._tally.blocks and not self._level:
                 self._denoised = monotonic()
-            self._begin_stage(stage)
+            self._begin_stage(stage, work=True)  # all of which may be in the ledger by now
         voxels_done = stage.grid[record.block].core.voxels
         self._tally.add(record, voxels_done)
         self._voxels_left -= voxels_done
@@ -159,8 +159,8 @@ class Bar(Lines):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def _begin_stage(self, stage: Pass) -> None:
-        super()._begin_stage(stage)
+    def _begin_stage(self, stage: Pass, *, work: bool) -> None:
+        super()._begin_stage(stage, work=work)
         for task in self._progress.task_ids:
             self._progress.remove_task(task)
         done, total = stage.ledger.done_count, stage.ledger.blocks
