@@ -22,7 +22,7 @@ import yaozarrs
 from numpy.typing import NDArray
 
 from denoise5d.convert import convert
-from denoise5d.errors import InputError, LockedError, OutputError
+from denoise5d.errors import InputError, LockedError, OutputError, StoppedEarlyError
 from denoise5d.geometry import Box
 from denoise5d.store import Image, open_image
 
@@ -469,6 +469,22 @@ def test_an_error_in_a_process_is_told_and_the_rest_is_kept(tmp_path: Path) -> N
     done = (tmp_path / ".out.zarr.conversion/slabs.jsonl").read_text().splitlines()
     assert len(done) > 2
     assert not target.exists()
+
+
+def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
+    """As the system kills one that takes too much memory."""
+    source, target = tmp_path / "in.tif", tmp_path / "out.zarr"
+    write_tiff(source, STACK, "TCZYX")
+
+    def kill(*_: int) -> None:
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+
+    with pytest.raises(StoppedEarlyError, match=r"a process of the conversion died.*--workers"):
+        convert(source, target, slab_bytes=1, workers=2, progress=kill)
+    convert(source, target, slab_bytes=1)
+    np.testing.assert_array_equal(whole(open_image(target)), STACK)
 
 
 CONVERT = """

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_c
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,23 @@ class Copying:
 
 
 class _Copier:
-    """Source and target, opened in one process."""
+    """Source and target in one process, opened with the first slab."""
 
     def __init__(self, copying: Copying) -> None:
-        self._slabs = copying.slabs
-        self._image: Image = open_source(copying.source, axes=copying.axes, dataset=copying.dataset)
-        self._output: Output = open_output(copying.target)
+        self._copying = copying
+
+    @cached_property
+    def _image(self) -> Image:
+        copying = self._copying
+        return open_source(copying.source, axes=copying.axes, dataset=copying.dataset)
+
+    @cached_property
+    def _output(self) -> Output:
+        return open_output(self._copying.target)
 
     def copy(self, number: int) -> Slab:
         """Copy a slab; it is on the disk when this returns."""
-        box = self._slabs[number].core
+        box = self._copying.slabs[number].core
         values = self._image.read(box)
         for unit in box.tiles(self._output.unit):
             self._output.write_unit(unit, values[unit.relative_to(box.start).slices])
@@ -69,9 +77,6 @@ class _Copier:
         if np.isnan(lowest):
             lowest, highest = np.inf, -np.inf
         return Slab(number, box.start[1], float(lowest), float(highest))
-
-    def close(self) -> None:
-        self._image.close()
 
 
 def copied(copying: Copying, numbers: Sequence[int], workers: int) -> Iterator[Slab]:
@@ -98,12 +103,8 @@ def copied(copying: Copying, numbers: Sequence[int], workers: int) -> Iterator[S
     workers = min(workers, len(numbers))
     if workers > 1:
         yield from _copied_by_processes(copying, numbers, workers)
-    elif numbers:
-        copier = _Copier(copying)
-        try:
-            yield from map(copier.copy, numbers)
-        finally:
-            copier.close()
+    else:
+        yield from map(_Copier(copying).copy, numbers)
 
 
 def _copied_by_processes(copying: Copying, numbers: Sequence[int], workers: int) -> Iterator[Slab]:
@@ -120,9 +121,10 @@ def _copied_by_processes(copying: Copying, numbers: Sequence[int], workers: int)
             except CancelledError:
                 continue
             except Exception as first:
-                error = error or first
-                for waiting in futures:
-                    waiting.cancel()
+                if error is None:
+                    error = first
+                    for waiting in futures:
+                        waiting.cancel()
         if isinstance(error, BrokenProcessPool):
             raise StoppedEarlyError(
                 "a process of the conversion died, perhaps for lack of memory: run the same "

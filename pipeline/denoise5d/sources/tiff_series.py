@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise, product
@@ -90,7 +91,9 @@ class TiffSeries(Image):
 def is_series(path: Path) -> bool:
     """Tell whether a path is a pattern, or a folder of TIFFs."""
     if path.is_dir():
-        return any(file.suffix.lower() in _SUFFIXES for file in path.iterdir())
+        with suppress(OSError):  # whoever opens it says so
+            return any(file.suffix.lower() in _SUFFIXES for file in path.iterdir())
+        return False
     return not path.exists() and any(_is_pattern(part) for part in path.parts)
 
 
