@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -478,8 +479,9 @@ def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
 
     def kill(*_: int) -> None:
         for child in psutil.Process().children():
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
+            with suppress(psutil.Error):  # dead already
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
 
     with pytest.raises(StoppedEarlyError, match=r"a process of the conversion died.*--workers"):
         convert(source, target, slab_bytes=1, workers=2, progress=kill)
