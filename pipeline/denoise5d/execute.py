@@ -323,9 +323,8 @@ def _judge(run: Run, *, by_hand: bool) -> None:
     """Raise what the end of a run that is not complete amounts to."""
     stage = run.stage
     ledger, failed, left = stage.ledger, len(run.failures), stage.left
-    blocks = (
-        f"{ledger.blocks} blocks{f' of level {stage.level} of the pyramid' * bool(stage.level)}"
-    )
+    what = f"blocks of level {stage.level} of the pyramid" if stage.level else "blocks"
+    blocks = f"{ledger.blocks} {what}"
     if failed:
         shown = "".join(f"\n  block {f.block}: {f.reason}" for f in run.failures[:5])
         more = f"\n  and {failed - 5} more" if failed > 5 else ""
