@@ -216,7 +216,7 @@ def _sound_output(job: Job, ledger: Ledger) -> Output:
         output, found = open_output(path), open_image(path).info
     except (OutputError, InputError) as error:
         raise WrongOutputError(f"{error} The metadata are damaged: {advice}.") from error
-    if (read_provenance(path) or {}).get("fingerprint") != ledger.header.get("fingerprint"):
+    if not ledger.is_of(read_provenance(path)):
         raise WrongOutputError(
             f"{path} is not the image that its ledger {ledger.path} tells of: {advice}"
         )

@@ -241,7 +241,7 @@ def _resume(job: Job, image: Image) -> Run:
             f"done; put it back, or begin anew with --overwrite"
         )
     open_output(output)
-    if (read_provenance(output) or {}).get("fingerprint") != ledger.header["fingerprint"]:
+    if not ledger.is_of(read_provenance(output)):
         raise OutputError(
             f"{output} is not the image that its ledger {path} tells of; put that one back, or "
             f"begin anew with --overwrite"

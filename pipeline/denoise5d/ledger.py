@@ -29,6 +29,7 @@ from denoise5d.errors import FingerprintError, OutputError
 LEDGER_NAME = "ledger.jsonl"
 LOCK_NAME = "lock"
 _FORMAT = 1
+_FIRST_OUTPUT_FORMAT = "ome-zarr-0.5"  # of runs that were begun when there was no other
 
 
 def run_folder(output: Path) -> Path:
@@ -175,6 +176,11 @@ class Ledger:
         """
         return cls(path, read_only=read_only)
 
+    def is_of(self, provenance: Mapping[str, Any] | None) -> bool:
+        """Tell whether it is the ledger of the output that has this provenance."""
+        fingerprint = _with_format((provenance or {}).get("fingerprint"))
+        return fingerprint is not None and bool(fingerprint == self.header.get("fingerprint"))
+
     def is_done(self, block: int) -> bool:
         """Tell whether a block is done."""
         return bool(self._done[block])
@@ -296,7 +302,18 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             f"{_excerpt(line)}. Go on with the version of denoise5d that began it, begin anew "
             f"with --overwrite, or choose another output.path."
         )
+    if "fingerprint" in header:  # a level's ledger has none
+        header["fingerprint"] = _with_format(header["fingerprint"])
+        header.setdefault("output_format", _FIRST_OUTPUT_FORMAT)
     return header, len(line)
+
+
+def _with_format(fingerprint: Any) -> Any:
+    """Return a fingerprint with the format of the output, which older ones do not say."""
+    output = fingerprint.get("output") if isinstance(fingerprint, dict) else None
+    if not isinstance(output, dict) or "format" in output:
+        return fingerprint
+    return fingerprint | {"output": output | {"format": _FIRST_OUTPUT_FORMAT}}
 
 
 def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:

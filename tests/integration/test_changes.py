@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+from denoise5d.begun import open_begun
 from denoise5d.errors import FingerprintError, OutputError, PlanError
 from denoise5d.execute import Run
 from runs import Project, run, structured
@@ -86,6 +88,26 @@ def test_the_same_result_goes_on(
     finished = start_without_workers(done.write(**{"output": OUTPUT, "blocks": BLOCKS} | sections))
     assert finished.ledger.done_count == 4
     assert done.lines() == before
+
+
+def test_a_run_begun_when_there_was_one_format_goes_on(
+    done: Project, start: Start, start_without_workers: Start
+) -> None:
+    header, *records = done.lines()
+    older = json.loads(header)
+    del older["output_format"], older["fingerprint"]["output"]["format"]
+    metadata = done.output / "zarr.json"
+    document = json.loads(metadata.read_text())
+    provenance = document["attributes"]["denoise5d"]
+    del provenance["versions"], provenance["fingerprint"]["output"]["format"]
+    metadata.write_text(json.dumps(document))
+    done.ledger.write_text("\n".join([json.dumps(older), *records[:-1]]) + "\n")
+    assert open_begun(done.config()).left == 1
+    start(done)
+    done.check()
+    done.write(output=OUTPUT | {"format": "ome-zarr-0.4"}, blocks=BLOCKS)
+    with pytest.raises(FingerprintError, match=r"output\.format: "):
+        start_without_workers(done)
 
 
 def test_a_block_that_no_longer_fits(done: Project, start_without_workers: Start) -> None:
