@@ -74,6 +74,18 @@ class Seams:
         at = self.offsets.index(0)
         return float(self.profile[at]), float(self.errors[at])
 
+    @property
+    def beside(self) -> float:
+        """Largest of the profile inside, 1 at least: as much the image does by itself.
+
+        All patches of a face share its plane, so that their number does not tell a seam from
+        structure of the image that lies just there; other planes do.
+        """
+        if self.profile is None:
+            raise ValueError(f"no faces along {self.axis} were looked at")
+        pairs = zip(self.offsets, self.profile, strict=True)
+        return max(1.0, *(float(value) for offset, value in pairs if abs(offset) >= _INSIDE))
+
 
 def cut_axes(grid: BlockGrid) -> list[int]:
     """Return the axes with more than one block; channels know nothing of each other anyway."""

@@ -60,7 +60,8 @@ STRUCTURE_BOUNDS = (1.2, 1.6)
 """Largest variance of cell means, over that of white noise, that is right, and that is doubtful."""
 
 SEAM_BOUNDS = (1.1, 1.2)
-"""No seam below the latter, a seam above the former, each with three standard errors."""
+"""No seam below the latter, a seam above the former, each with three standard errors, and times the
+largest jump at a plane beside the faces."""
 
 _SURE = 3
 
@@ -171,12 +172,15 @@ def _seam(found: Seams, *, exact: bool) -> Verdict:
         words = f"{built}It cannot be measured: the blocks, or the image, are too short."
         return Verdict(subject, Grade.GOOD if exact else Grade.DOUBT, words)
     ratio, error = found.ratio
-    seam, none = SEAM_BOUNDS
+    seam, none = (bound * found.beside for bound in SEAM_BOUNDS)
     numbers = f"ratio {ratio:.3f} ± {2 * error:.3f}, jumps across faces to jumps beside them"
     if ratio - _SURE * error > seam:
-        words = f"{built}Yet a seam is seen: {numbers}." if exact else f"A seam: {numbers}. {built}"
-        advice = " Let `denoise5d verify` say whether the result is what it must be."
-        return Verdict(subject, Grade.BAD, words + (advice if exact else ""))
+        if exact:  # structure that lies just there is likelier
+            words = (
+                f"{built}Yet jumps are larger: {numbers}. Let `denoise5d verify` say whether the "
+            )
+            return Verdict(subject, Grade.DOUBT, f"{words}result is what it must be.")
+        return Verdict(subject, Grade.BAD, f"A seam: {numbers}. {built}".rstrip())
     if ratio + _SURE * error <= none:
         return Verdict(subject, Grade.GOOD, f"No seam: {numbers}. {built}".rstrip())
     words = f"Too little was measured to tell a seam from none: {numbers}. {built}".rstrip()

@@ -267,8 +267,9 @@ def seams_section(findings: Findings) -> Html:
         "A jump is by how much a step between two neighbours differs from the steps before and "
         "after it. Were there a seam, jumps across the faces of blocks (0 in the charts) would be "
         "larger than those a few voxels beside them. A ratio is taken for a seam if it is above "
-        f"{low:g}, for none if it is below {high:g}, each with three standard errors. Bars are "
-        "two standard errors."
+        f"{low:g}, for none if it is below {high:g}, each with three standard errors and times the "
+        "largest ratio beside the faces: the image may have structure just there. Bars are two "
+        "standard errors."
     )
     rows, charts = [], []
     for each in found:
