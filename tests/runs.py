@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from denoise5d import denoise_block
 from denoise5d.config import Config, load_config
 from denoise5d.geometry import Box
-from denoise5d.ledger import BlockRecord, Ledger, run_folder
+from denoise5d.ledger import Ledger, run_folder
 from denoise5d.machine import this_machine
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import open_input, prepare
+from denoise5d.records import BlockRecord
 from denoise5d.store import convert_dtype
 
 PATIENCE_SECONDS = 120

@@ -20,21 +20,16 @@ from hypothesis import strategies as st
 
 from denoise5d import batch
 from denoise5d.batch import driver_script, job_gib, walltime, worker_directives, worker_gib
+from denoise5d.budget import DRIVER_BYTES, WORKER_HEADROOM_BYTES, machine_of
 from denoise5d.cluster import worker_script
 from denoise5d.config import Config, load_config
 from denoise5d.config.cluster_fields import Constraint, Directive, DirectiveName, Module, Name
 from denoise5d.config.cluster_fields import seconds as seconds_of
 from denoise5d.config.cluster_models import ClusterModel
 from denoise5d.errors import ClusterError, ConfigError
+from denoise5d.machine import GIB
 from denoise5d.plan import Plan
-from denoise5d.prepare import (
-    DRIVER_BYTES,
-    GIB,
-    WORKER_HEADROOM_BYTES,
-    describe_input,
-    machine_of,
-    prepare,
-)
+from denoise5d.prepare import describe_input, prepare
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sbatch"))

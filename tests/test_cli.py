@@ -41,11 +41,12 @@ from denoise5d.errors import (
 )
 from denoise5d.execute import Pass, Run
 from denoise5d.geometry import BlockGrid
-from denoise5d.ledger import LEDGER_NAME, BlockRecord, Ledger, StageSeconds, run_folder
+from denoise5d.ledger import LEDGER_NAME, Ledger, run_folder
 from denoise5d.level_ledgers import level_ledger
 from denoise5d.machine import Machine, this_machine
 from denoise5d.noise import NoiseModel
 from denoise5d.prepare import describe_input, grid_header, prepare
+from denoise5d.records import BlockRecord, StageSeconds
 
 GIB = 2**30
 COMMANDS = (

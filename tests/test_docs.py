@@ -20,11 +20,11 @@ from denoise5d.kernel import (
     ISA_VARIABLE,
     reach,
 )
-from denoise5d.machine import Machine
+from denoise5d.machine import GIB, Machine
 from denoise5d.parameters import (
     resolve_parameters,
 )
-from denoise5d.prepare import GIB, describe_input, prepare
+from denoise5d.prepare import describe_input, prepare
 from page import PAGE
 
 ROOT = Path(__file__).parents[1]

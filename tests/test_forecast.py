@@ -16,13 +16,14 @@ from click.testing import CliRunner, Result
 from denoise5d import forecast as module
 from denoise5d import space
 from denoise5d.batch import driver_script, job_gib
+from denoise5d.budget import machine_of
 from denoise5d.cli import cli
 from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
 from denoise5d.errors import PlanError
 from denoise5d.forecast import Forecast, check_time, forecast
-from denoise5d.machine import Machine
-from denoise5d.prepare import GIB, Job, describe_input, machine_of, prepare
+from denoise5d.machine import GIB, Machine
+from denoise5d.prepare import Job, describe_input, prepare
 
 ROOT = Path(__file__).parents[1]
 KINDS_OF_IMAGES = {"2-D": (1, 1), "2-D+t": (9, 1), "3-D": (1, 40), "4-D": (9, 40)}  # T, Z
@@ -186,7 +187,7 @@ def test_the_plan_of_the_embryo(embryo: Path) -> None:
     )
     assert f"at {expected.rate / 1e6:.2f} Mvoxel/s and thread" in table["time"]
     assert table["files"] == str(found.plan.files)
-    assert re.match(r"up to 188 GiB needed, \S+ [KMGTP]iB free", table["disk"])
+    assert re.match(r"up to 215 GiB needed, \S+ [KMGTP]iB free", table["disk"])
     shown = result.stdout
     for script in (driver_script(config, found.plan), worker_script(config, found.plan)):
         assert all(f"  {line}\n" in shown for line in script.split("\n") if line)
@@ -272,6 +273,6 @@ def test_a_node_that_is_too_small_is_no_matter_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Machine(cpus=1, memory_bytes=2**20)
-    monkeypatch.setattr(import_module("denoise5d.prepare"), "this_machine", lambda: small)
+    monkeypatch.setattr(import_module("denoise5d.budget"), "this_machine", lambda: small)
     job(tmp_path)
     assert plan(tmp_path / "run.yaml").exit_code == 0

@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoise5d.errors import FingerprintError, OutputError
-from denoise5d.ledger import (
-    BlockRecord,
-    Ledger,
-    StageSeconds,
-    check_fingerprint,
-    diff_fingerprints,
-    discard,
-    run_folder,
-)
+from denoise5d.ledger import Ledger, check_fingerprint, diff_fingerprints, discard, run_folder
+from denoise5d.records import BlockRecord, StageSeconds
 
 FINGERPRINT = {
     "input": {"path": "embryo.zarr", "shape": [17, 1, 1501, 2048, 1936]},

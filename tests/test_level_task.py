@@ -15,9 +15,9 @@ import pytest
 from denoise5d.errors import OutputError
 from denoise5d.geometry import Box
 from denoise5d.layout import Layout
-from denoise5d.ledger import BlockRecord
 from denoise5d.level_task import LevelSettings, LevelWorker, level_voxels
 from denoise5d.levels import make_levels
+from denoise5d.records import BlockRecord
 from denoise5d.store import Description, Output, checksum, create_level, create_output, open_output
 from denoise5d.writing import Target, Undone
 

@@ -11,18 +11,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from denoise5d.batch import job_gib
+from denoise5d.budget import DRIVER_BYTES, WORKER_HEADROOM_BYTES, machine_of
 from denoise5d.config import Config, load_config
 from denoise5d.errors import PlanError
-from denoise5d.machine import Machine
-from denoise5d.prepare import (
-    DRIVER_BYTES,
-    GIB,
-    WORKER_HEADROOM_BYTES,
-    Job,
-    describe_input,
-    machine_of,
-    prepare,
-)
+from denoise5d.machine import GIB, Machine
+from denoise5d.prepare import Job, describe_input, prepare
 from fake_slurm import FakeSlurm
 
 KINDS = ("slurm", "allocation")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from denoise5d import preview as module
+from denoise5d.budget import machine_of
 from denoise5d.config import load_config
 from denoise5d.crop import crop_at
 from denoise5d.errors import ConfigError, PlanError, RefusedError
@@ -23,7 +24,7 @@ from denoise5d.ledger import Ledger
 from denoise5d.machine import Machine
 from denoise5d.noise import NoiseModel
 from denoise5d.noise_survey import yaml_lines
-from denoise5d.prepare import grid_header, machine_of, open_input, prepare
+from denoise5d.prepare import grid_header, open_input, prepare
 from denoise5d.preview import Outcome, Scene, denoise_crop, noise_lines, open_scene, raw_crop
 from denoise5d.preview_variants import MOST_VARIANTS, Variant, choose_variants, scaled
 from denoise5d.store import convert_dtype

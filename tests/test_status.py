@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from denoise5d.cli import cli
 from denoise5d.errors import OutputError
 from denoise5d.jobs import record_job, write_driver_facts
-from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, StageSeconds, run_folder
+from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
 from denoise5d.lock import OutputLock, Owner
+from denoise5d.records import BlockRecord, StageSeconds
 from denoise5d.status import Status, Tally, read_status
 from fake_slurm import FakeSlurm
 

@@ -21,10 +21,10 @@ from denoise5d.dispatch import _known_seconds
 from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid
 from denoise5d.kernel import denoise_block
-from denoise5d.ledger import BlockRecord, StageSeconds
 from denoise5d.noise import NoiseModel
 from denoise5d.parameters import resolve_parameters
 from denoise5d.plan import Layout
+from denoise5d.records import BlockRecord, StageSeconds
 from denoise5d.store import Image, Output, create_output, open_image, open_output
 from denoise5d.task import BlockWorker, TaskSettings
 from denoise5d.writing import END_MARGIN_SECONDS, Target, Undone

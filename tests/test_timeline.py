@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from denoise5d.geometry import BlockGrid
-from denoise5d.ledger import BlockRecord, Ledger, StageSeconds
+from denoise5d.ledger import Ledger
+from denoise5d.records import BlockRecord, StageSeconds
 from denoise5d.timeline import STAGES, Timeline, read_timeline
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,11 +19,12 @@ from importlib.resources import files
 from math import ceil
 from pathlib import Path
 
+from denoise5d.budget import DRIVER_BYTES, WORKER_HEADROOM_BYTES
 from denoise5d.config import BatchConfig, Config
 from denoise5d.errors import ClusterError
 from denoise5d.ledger import run_folder
+from denoise5d.machine import GIB
 from denoise5d.plan import Plan
-from denoise5d.prepare import DRIVER_BYTES, GIB, WORKER_HEADROOM_BYTES
 
 JOB_NAME = "denoise5d"
 _DRIVER_CPUS = 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from denoise5d.budget import io_threads
 from denoise5d.config import Config
 from denoise5d.errors import InputError, OutputError, WrongOutputError
 from denoise5d.geometry import AXES, BlockGrid, Box
@@ -16,7 +17,7 @@ from denoise5d.level_ledgers import level_ledger, open_level_ledger
 from denoise5d.levels import PyramidLevel
 from denoise5d.machine import this_machine
 from denoise5d.noise import NoiseModel
-from denoise5d.prepare import Job, io_threads, ledger_path, open_input, prepare_begun
+from denoise5d.prepare import Job, ledger_path, open_input, prepare_begun
 from denoise5d.store import (
     METADATA_FILES,
     Image,

@@ -32,8 +32,8 @@ from distributed.scheduler import KilledWorker
 
 from denoise5d.cluster import Workers
 from denoise5d.errors import Denoise5dError
-from denoise5d.ledger import BlockRecord, record_of
 from denoise5d.passes import Failure, Pass, Run
+from denoise5d.records import BlockRecord, record_of
 from denoise5d.task import BLOCKS_IN_A_WORKER
 from denoise5d.worker import PLUGIN, TOPIC, Arrival, Stopped, Working, do_block
 from denoise5d.writing import SPREAD, Undone

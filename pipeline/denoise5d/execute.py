@@ -19,6 +19,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
+from denoise5d.budget import machine_of
 from denoise5d.cluster import start_workers
 from denoise5d.config import Config
 from denoise5d.contrast import write_contrast
@@ -42,15 +43,7 @@ from denoise5d.ledger import Ledger, check_fingerprint, discard
 from denoise5d.level_ledgers import level_ledgers
 from denoise5d.lock import OutputLock, Owner, read_owner
 from denoise5d.passes import Failure, Pass, Run, passes
-from denoise5d.prepare import (
-    Job,
-    grid_header,
-    ledger_path,
-    lock_path,
-    machine_of,
-    open_input,
-    prepare,
-)
+from denoise5d.prepare import Job, grid_header, ledger_path, lock_path, open_input, prepare
 from denoise5d.slurm import Silent, ending, job_end
 from denoise5d.space import check_space, file_words
 from denoise5d.store import (

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from denoise5d.begun import BegunRun, open_begun
+from denoise5d.budget import machine_of
 from denoise5d.config import Config
 from denoise5d.errors import PlanError, StoppedEarlyError
 from denoise5d.identity import versions
 from denoise5d.inspection import Inspection, inspect_run
 from denoise5d.noise_survey import ChannelNoise, survey
-from denoise5d.prepare import machine_of, prepare
+from denoise5d.prepare import prepare
 from denoise5d.quantities import number
 from denoise5d.store import read_provenance
 from denoise5d.timeline import Timeline, read_timeline

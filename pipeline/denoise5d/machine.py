@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+GIB = 2**30
+
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 

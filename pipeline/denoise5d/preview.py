@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from denoise5d.budget import machine_of
 from denoise5d.config import Config
 from denoise5d.errors import PlanError
 from denoise5d.forecast import Forecast, check_time, forecast, measured_rate
@@ -39,16 +40,14 @@ from denoise5d.kernel import (
 )
 from denoise5d.layout import FLOAT32_BYTES
 from denoise5d.ledger import Ledger, diff_fingerprints
-from denoise5d.machine import this_machine
+from denoise5d.machine import GIB, this_machine
 from denoise5d.noise import NoiseModel, sample_boxes
 from denoise5d.noise_survey import yaml_lines
 from denoise5d.parameters import Parameters
 from denoise5d.plan import Plan
 from denoise5d.prepare import (
-    GIB,
     Job,
     ledger_path,
-    machine_of,
     output_dtype,
     prepare,
     prepare_begun,

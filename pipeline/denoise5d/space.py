@@ -5,8 +5,9 @@ from __future__ import annotations
 from denoise5d.errors import PlanError
 from denoise5d.ledger import Ledger
 from denoise5d.level_ledgers import level_ledger
+from denoise5d.machine import GIB
 from denoise5d.plan import Plan
-from denoise5d.prepare import GIB, Job
+from denoise5d.prepare import Job
 from denoise5d.store import free_bytes, free_files
 
 _MANY_FILES = 1_000_000

@@ -12,10 +12,11 @@ from typing import Any
 from denoise5d.errors import InputError, OutputError
 from denoise5d.geometry import BlockGrid, as_index
 from denoise5d.jobs import read_driver_facts, recorded_jobs
-from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, BlockRecord, Ledger, run_folder
+from denoise5d.ledger import LEDGER_NAME, LOCK_NAME, Ledger, run_folder
 from denoise5d.level_ledgers import open_level_ledger
 from denoise5d.lock import Owner, is_dead, read_owner
 from denoise5d.prepare import begun_levels
+from denoise5d.records import BlockRecord
 from denoise5d.slurm import Silent, queue
 from denoise5d.slurm_words import QueuedJob
 from denoise5d.store import open_image

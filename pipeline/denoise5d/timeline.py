@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise5d.geometry import BlockGrid
-from denoise5d.ledger import BlockRecord, Ledger
+from denoise5d.ledger import Ledger
+from denoise5d.records import BlockRecord
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoise5d.begun import BegunPass, BegunRun, box_words
+from denoise5d.budget import io_threads
 from denoise5d.errors import InputError, PlanError, WrongOutputError
 from denoise5d.geometry import AXES, Block, Box, as_index
 from denoise5d.kernel import (
@@ -33,8 +34,7 @@ from denoise5d.kernel import (
 )
 from denoise5d.ledger import Ledger
 from denoise5d.level_task import level_voxels
-from denoise5d.machine import this_machine
-from denoise5d.prepare import GIB, io_threads
+from denoise5d.machine import GIB, this_machine
 from denoise5d.store import checksum, convert_dtype
 
 T = TypeVar("T")

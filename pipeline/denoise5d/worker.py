@@ -15,8 +15,8 @@ from distributed import Worker, WorkerPlugin, get_worker
 from distributed.core import Status
 from tornado.gen import sleep
 
-from denoise5d.ledger import BlockRecord
 from denoise5d.level_task import LevelSettings, LevelWorker
+from denoise5d.records import BlockRecord
 from denoise5d.task import BlockWorker, TaskSettings, probe
 from denoise5d.writing import PassWorker, Undone
 

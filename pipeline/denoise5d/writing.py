@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from denoise5d.errors import OutputError
 from denoise5d.geometry import Box
-from denoise5d.ledger import BlockRecord, StageSeconds
 from denoise5d.machine import peak_bytes
+from denoise5d.records import BlockRecord, StageSeconds
 from denoise5d.slurm import job_end
 from denoise5d.store import Output, checksum, convert_dtype, open_output, read_provenance
 

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from denoise5d.config import load_config
-from denoise5d.machine import Machine
-from denoise5d.prepare import GIB, describe_input, prepare
+from denoise5d.machine import GIB, Machine
+from denoise5d.prepare import describe_input, prepare
 from tables import OUTPUT, ROOT, Cell, markdown
 
 PARTS = ("quality", "speed", "memory", "scaling", "stages", "pipeline")

@@ -49,13 +49,14 @@ from denoise5d.config import load_config
 from denoise5d.execute import execute
 from denoise5d.geometry import Block, BlockGrid, Box
 from denoise5d.kernel import denoise_block
-from denoise5d.ledger import BlockRecord, Ledger, StageSeconds, run_folder
+from denoise5d.ledger import Ledger, run_folder
 from denoise5d.machine import available_cpus, this_machine
 from denoise5d.noise import NoiseModel
 from denoise5d.passes import Pass
 from denoise5d.phantom import Embryo, camera
 from denoise5d.plan import Budget, Layout, Plan
 from denoise5d.prepare import Job, open_input, prepare
+from denoise5d.records import BlockRecord, StageSeconds
 from denoise5d.store import convert_dtype, create_output, open_image, open_output
 from denoise5d.task import TaskSettings
 from denoise5d.worker import TOPIC

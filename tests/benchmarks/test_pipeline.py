@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from denoise5d.ledger import BlockRecord, StageSeconds
+from denoise5d.records import BlockRecord, StageSeconds
 
 
 @pytest.fixture(scope="module")

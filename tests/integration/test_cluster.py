@@ -15,8 +15,8 @@ from denoise5d import execute as execute_module
 from denoise5d.cluster import Workers
 from denoise5d.dispatch import _AHEAD
 from denoise5d.execute import Run
-from denoise5d.ledger import BlockRecord
 from denoise5d.machine import peak_bytes
+from denoise5d.records import BlockRecord
 from denoise5d.task import BLOCKS_IN_A_WORKER, probe
 from runs import Project, run, structured
 

@@ -28,10 +28,11 @@ from denoise5d.errors import (
     WrongOutputError,
 )
 from denoise5d.execute import Run
-from denoise5d.ledger import BlockRecord, Ledger, StageSeconds
+from denoise5d.ledger import Ledger
 from denoise5d.level_ledgers import level_ledger, level_ledgers
 from denoise5d.levels import make_levels
 from denoise5d.plan import Layout
+from denoise5d.records import BlockRecord, StageSeconds
 from denoise5d.status import LevelStatus, read_status
 from denoise5d.store import checksum, describe_levels, listed_datasets, open_image
 from denoise5d.writing import Undone

@@ -12,9 +12,10 @@ import zarr
 
 from cluster_runs import job_driver, run, slow_image, write
 from denoise5d.batch import worker_gib
-from denoise5d.machine import Machine
+from denoise5d.budget import WORKER_HEADROOM_BYTES
+from denoise5d.machine import GIB, Machine
 from denoise5d.plan import Plan
-from denoise5d.prepare import GIB, WORKER_HEADROOM_BYTES, open_input, prepare
+from denoise5d.prepare import open_input, prepare
 from mini_slurm import MiniSlurm
 from runs import Project
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from denoise5d.cli.console import clock, duration, errors, number, say, show_table, size, voxels
 from denoise5d.cli.plan import noise_words
 from denoise5d.execute import Pass, Run
-from denoise5d.ledger import BlockRecord
+from denoise5d.records import BlockRecord
 from denoise5d.status import Tally
 
 log = logging.getLogger("denoise5d")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from denoise5d.batch import driver_script, job_gib, walltime
+from denoise5d.budget import machine_of
 from denoise5d.cli.console import duration, number, say, shape, show_table, size, voxels
 from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
@@ -22,14 +23,7 @@ from denoise5d.noise import NoiseModel
 from denoise5d.parameters import (
     Ridge,
 )
-from denoise5d.prepare import (
-    Job,
-    describe_input,
-    ledger_path,
-    machine_of,
-    open_input,
-    prepare,
-)
+from denoise5d.prepare import Job, describe_input, ledger_path, open_input, prepare
 from denoise5d.reading import TOO_MUCH, decoded_per_voxel
 from denoise5d.space import check_space, file_words
 from denoise5d.store import ImageInfo, free_bytes

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from denoise5d.budget import io_threads
 from denoise5d.cli.console import counter, duration, say, show_columns, show_table, size
 from denoise5d.cli.options import picture_path
 from denoise5d.cli.plan import noise_words, yaml_argument
@@ -17,7 +18,7 @@ from denoise5d.config import load_config
 from denoise5d.crop import Place, crop_at, structured_crop
 from denoise5d.geometry import Box
 from denoise5d.machine import this_machine
-from denoise5d.prepare import io_threads, open_input
+from denoise5d.prepare import open_input
 from denoise5d.preview import Outcome, Scene, denoise_crop, noise_lines, open_scene, raw_crop
 from denoise5d.preview_variants import Variant, choose_variants
 from denoise5d.report import PreviewPanel, VoxelSize, can_draw, save_preview

@@ -35,7 +35,8 @@ from denoise5d.cluster.settings import credentials
 from denoise5d.cluster.workers import SEARCHED_LINES, Death, Workers, quoted_end
 from denoise5d.errors import ClusterError
 from denoise5d.ledger import run_folder
-from denoise5d.prepare import GIB, Job
+from denoise5d.machine import GIB
+from denoise5d.prepare import Job
 from denoise5d.slurm import hosts
 from denoise5d.task import BLOCKS_IN_A_WORKER
 

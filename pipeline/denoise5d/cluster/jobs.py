@@ -32,8 +32,9 @@ from denoise5d.config import Config
 from denoise5d.errors import ClusterError
 from denoise5d.jobs import record_job
 from denoise5d.ledger import run_folder
+from denoise5d.machine import GIB
 from denoise5d.plan import Plan
-from denoise5d.prepare import GIB, Job
+from denoise5d.prepare import Job
 from denoise5d.slurm import Silent, ending, is_here, queue, wait_for_ending
 from denoise5d.slurm_words import Ending, QueuedJob, is_temporary, never_starts
 from denoise5d.task import BLOCKS_IN_A_WORKER
