@@ -179,7 +179,9 @@ def test_contrast_of_data_with_nan(tmp_path: Path) -> None:
 def test_axes_that_the_file_does_not_name(tmp_path: Path) -> None:
     source = tmp_path / "a.tif"
     write_tiff(source, STACK[:, 0, 0])
-    with pytest.raises(InputError, match=r"axes QYX.*\(3, 20, 30\).*what Q is. Give axes"):
+    with pytest.raises(
+        InputError, match=r"axes QYX.*\(3, 20, 30\).*what Q is. Give axes.*--axes, or input.axes"
+    ):
         convert(source, tmp_path / "b.zarr")
     np.testing.assert_array_equal(whole(converted(source, axes="tyx")), STACK[:, :1, :1])
     with pytest.raises(InputError, match=r"QYX.*each of the 3 axes.*got 'TZYX'"):

@@ -79,7 +79,8 @@ class Findings:
         labels = [entry.get("label") if isinstance(entry, dict) else None for entry in entries]
         count = self.run.image.info.shape[1]
         labels += [None] * (count - len(labels))
-        return [f"{c}: {label}" if label else str(c) for c, label in enumerate(labels[:count])]
+        known = [label if label != f"channel {c}" else None for c, label in enumerate(labels)]
+        return [f"{c}: {label}" if label else str(c) for c, label in enumerate(known[:count])]
 
 
 def finished_run(config: Config) -> BegunRun:

@@ -24,6 +24,11 @@ def voxels(count: float) -> str:
     return f"{count:.0f} voxel"
 
 
+def grey_level(value: float) -> str:
+    """Write a grey level, four digits; below ten million without an exponent: ``37300``."""
+    return f"{value:.0f}" if 9999.5 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
 def clock(seconds: float) -> str:
     """Write a time span as ``h:mm:ss``."""
     return str(timedelta(seconds=round(seconds)))

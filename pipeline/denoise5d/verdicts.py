@@ -14,6 +14,7 @@ import numpy as np
 
 from denoise5d.errors import NoiseError
 from denoise5d.noise_survey import ChannelNoise
+from denoise5d.quantities import grey_level
 from denoise5d.residuals import CELL, ResidualStatistics
 from denoise5d.seams import Seams
 
@@ -100,7 +101,7 @@ def _mean(name: str, found: ResidualStatistics) -> Verdict:
     }
     words = (
         f"{say[grade]}: the mean of the residual is {found.mean:+.3f} σ, and at most "
-        f"{found.level_means[worst]:+.3f} σ at one grey level ({found.levels[worst]:.4g})."
+        f"{found.level_means[worst]:+.3f} σ at one grey level ({grey_level(found.levels[worst])})."
     )
     return Verdict(f"mean{name}", grade, words)
 
@@ -183,7 +184,7 @@ def _seam(found: Seams, *, exact: bool) -> Verdict:
         return Verdict(subject, Grade.BAD, f"A seam: {numbers}. {built}".rstrip())
     if ratio + _SURE * error <= none:
         return Verdict(subject, Grade.GOOD, f"No seam: {numbers}. {built}".rstrip())
-    words = f"Too little was measured to tell a seam from none: {numbers}. {built}".rstrip()
+    words = f"{built}Too little was measured to tell a seam from none: {numbers}."
     return Verdict(subject, Grade.GOOD if exact else Grade.DOUBT, words)
 
 

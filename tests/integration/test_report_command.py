@@ -170,7 +170,7 @@ def test_text_from_outside_stays_text(project: Project, start: Start) -> None:
         "multiscales": [
             {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
         ],
-        "omero": {"channels": [{"label": evil}, {"label": evil}]},
+        "omero": {"channels": [{"label": evil}, {"label": "channel 1"}]},
     }
     project.write()
     project.yaml.write_text(f"# {evil}\n{project.yaml.read_text()}")
@@ -183,6 +183,8 @@ def test_text_from_outside_stays_text(project: Project, start: Start) -> None:
     assert "script" not in page.tags
     assert page.text.count(evil) >= 4
     assert f"channel 0: {evil}" in page.text
+    assert "channel 1" in page.text
+    assert "channel 1: channel 1" not in page.text
     assert "took more than one attempt" in page.text
 
 

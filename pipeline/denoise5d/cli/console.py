@@ -23,6 +23,7 @@ from rich.text import Text
 # Given on, for the commands to have all they print with from here.
 from denoise5d.quantities import clock as clock
 from denoise5d.quantities import duration as duration
+from denoise5d.quantities import grey_level as grey_level
 from denoise5d.quantities import number as number
 from denoise5d.quantities import shape as shape
 from denoise5d.quantities import size as size

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from denoise5d.cli.console import counter, number, say, show_table
+from denoise5d.cli.console import counter, grey_level, number, say, show_table
 from denoise5d.cli.options import picture_path
 from denoise5d.cli.plan import noise_words, yaml_argument
 from denoise5d.config import load_config
@@ -93,19 +93,19 @@ def _estimate(channel: ChannelNoise) -> NoiseEstimate:
 def _rows(channel: ChannelNoise) -> list[tuple[str, str]]:
     found = _estimate(channel)
     model = found.model
-    give = f"{2 * found.offset_error:.2g}"
+    give = grey_level(float(f"{2 * found.offset_error:.2g}"))
     if model.gain:
-        black = -model.offset / model.gain
+        black, offset = -model.offset / model.gain, grey_level(model.offset)
         rows = [
             ("gain", f"{model.gain:.4g} ± {2 * found.gain_error:.2g} grey levels a photon"),
-            ("offset", f"{model.offset:.4g} ± {give} grey levels² (variance at grey level 0)"),
-            ("black level", f"{black:.4g} grey levels, or read noise² / gain above it"),
+            ("offset", f"{offset} ± {give} grey levels² (variance at grey level 0)"),
+            ("black level", f"{grey_level(black)} grey levels, or read noise² / gain above it"),
         ]
     else:
         rows = [
             ("sigma", f"{model.offset**0.5:.4g} grey levels (variance {model.offset:.4g} ± {give})")
         ]
-    span = f"{found.means.min():.4g} to {found.means.max():.4g} grey levels"
+    span = f"{grey_level(found.means.min())} to {grey_level(found.means.max())} grey levels"
     where = f"{number(len(found.means), 'point')} of {found.cells} cells, from {span}"
     rows.append(("fit", f"{where}, typically {100 * found.scatter:.1f} % off the line"))
     if channel.given is not None:

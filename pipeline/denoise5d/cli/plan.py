@@ -13,7 +13,7 @@ import click
 
 from denoise5d.batch import driver_script, job_gib, walltime
 from denoise5d.budget import machine_of
-from denoise5d.cli.console import duration, number, say, shape, show_table, size, voxels
+from denoise5d.cli.console import duration, grey_level, number, say, shape, show_table, size, voxels
 from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
 from denoise5d.forecast import Forecast, check_time, forecast
@@ -107,7 +107,7 @@ def noise_words(models: list[NoiseModel]) -> str:
     def one(model: NoiseModel) -> str:
         if model.gain == 0:
             return f"sigma {model.offset**0.5:.4g}"
-        return f"gain {model.gain:.4g}, offset {model.offset:.4g}"
+        return f"gain {model.gain:.4g}, offset {grey_level(model.offset)}"
 
     return "; ".join(f"channel {c}: {one(model)}" for c, model in enumerate(models))
 

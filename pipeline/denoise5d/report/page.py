@@ -100,8 +100,7 @@ def _summary(findings: Findings) -> Html:
     if counts[Grade.GOOD] < len(verdicts):
         words = (
             f"Of {len(verdicts)} checks {counts[Grade.GOOD]} found what is to be expected, "
-            f"{counts[Grade.DOUBT]} ask for a look, {counts[Grade.BAD]} say that something is "
-            f"wrong."
+            f"look at {counts[Grade.DOUBT]}, {counts[Grade.BAD]} found something wrong."
         )
     ordered = sorted(verdicts, key=lambda v: -list(Grade).index(v.grade))
     return section(
@@ -131,7 +130,8 @@ def _key_numbers(findings: Findings) -> Iterator[tuple[str, str]]:
         for axis, scale, unit, n in zip(AXES, info.scales, info.units, info.shape, strict=True)
         if n > 1 and axis != "C"
     )
-    yield "voxel size", steps
+    known = any(info.units[axis] for axis in (0, 2, 3, 4))
+    yield "voxel size", steps if known else f"{steps} (the image names no units)"
     yield "blocks", f"{run.ledger.blocks} of {shape(grid.block_shape)} at most"
     rate = voxels(timeline.voxels / timeline.worked) if timeline.worked else "?"
     workers = number(len(timeline.workers), "worker")

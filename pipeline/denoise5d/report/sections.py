@@ -12,7 +12,7 @@ from denoise5d.geometry import AXES, Index
 from denoise5d.inspection import ChannelFindings, View
 from denoise5d.noise import NoiseEstimate, NoiseModel
 from denoise5d.noise_survey import ChannelNoise
-from denoise5d.quantities import duration, number, voxels
+from denoise5d.quantities import duration, grey_level, number, voxels
 from denoise5d.report import statistics, work
 from denoise5d.report.canvas import png
 from denoise5d.report.html import (
@@ -54,7 +54,7 @@ def _channel(findings: Findings, channel: int) -> str:
 def _noise(model: NoiseModel) -> str:
     if model.gain == 0:
         return f"sigma {model.offset**0.5:.4g}"
-    return f"gain {model.gain:.4g}, offset {model.offset:.4g}"
+    return f"gain {model.gain:.4g}, offset {grey_level(model.offset)}"
 
 
 def places_section(findings: Findings) -> Html:
@@ -80,7 +80,7 @@ def _view(findings: Findings, view: View, spacing: Spacing) -> Iterator[Html]:
     model = findings.run.noise[view.centre[1]]
     where = _place(view.centre, findings.run.image.info.shape)
     low, high = contrast(view)
-    levels = f"grey levels {low:.4g} to {high:.4g}"
+    levels = f"grey levels {grey_level(low)} to {grey_level(high)}"
     before, after, residual = planes(view, model, spacing)
     cut = "three planes" if view.noisy.shape[0] > 1 else "plane"
     yield element("h3", f"At {where}" if where else "The image")
@@ -123,7 +123,8 @@ def intensities_section(findings: Findings) -> Html:
     """Show the grey levels of each channel."""
     words = (
         "Of the same voxels, in boxes all over the image. Noise widens the histogram before; "
-        "after, the brightest and the darkest are closer to what is there."
+        "after, the brightest and the darkest are closer to what is there. In a small image boxes "
+        "overlap, and voxels count more than once."
     )
     charts = [_histogram(findings, found) for found in findings.inspection.channels]
     return section("Grey levels", "levels", element("p", words), gallery(charts))
@@ -132,8 +133,8 @@ def intensities_section(findings: Findings) -> Html:
 def _histogram(findings: Findings, found: ChannelFindings) -> Html:
     before, after = (float(values.mean()) for values in (found.noisy, found.denoised))
     caption = (
-        f"{_channel(findings, found.channel).capitalize()}: mean {before:.4g} before, "
-        f"{after:.4g} after, of {voxels(found.noisy.size)}"
+        f"{_channel(findings, found.channel).capitalize()}: mean {grey_level(before)} before, "
+        f"{grey_level(after)} after, of {voxels(found.noisy.size)}"
     )
     alternative = f"Histogram before and after, {_channel(findings, found.channel)}"
     return figure(statistics.histogram(found), alternative, caption)

@@ -160,7 +160,8 @@ def profiles(view: View, noise: NoiseModel, spacing: Spacing) -> Iterator[tuple[
     for letter, (noisy, denoised, first) in lines.items():
         if len(denoised) > 1:
             axis = "TCZYX".index(letter)
-            where = (first + np.arange(len(denoised)) + 0.5) * spacing.scales[axis]
+            middle = 0.0 if letter == "T" else 0.5  # a time point has no width
+            where = (first + np.arange(len(denoised)) + middle) * spacing.scales[axis]
             label = f"{letter.lower()} ({spacing.units[axis]})"
             yield letter, _profile(where, noisy, denoised, noise, label)
 
@@ -169,6 +170,7 @@ def _profile(
     where: NDArray[Any], noisy: NDArray[Any], denoised: NDArray[Any], noise: NoiseModel, label: str
 ) -> bytes:
     figure, axes = new_chart(label, "grey level", size=(CHART[0], 2.8))
+    axes.locator_params(axis="x", integer="time points" in label)
     after = denoised.astype(np.float64)
     sigma = np.sqrt(noise.variance(after))
     axes.fill_between(where, after - 2 * sigma, after + 2 * sigma, color=SKY, alpha=0.3,

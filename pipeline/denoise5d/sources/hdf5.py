@@ -135,7 +135,8 @@ def open_dataset(source: Path, file: Any, *, axes: str | None, dataset: str | No
     if found is None:
         raise InputError(
             f"{source}: the dataset {wanted} has {array.ndim} axes of lengths {array.shape} and "
-            "nothing says which ones. Give axes, e.g. ZYX or TYX."
+            "nothing says which ones. Give axes, e.g. ZYX or TYX: by --axes, or "
+            "input.axes in a YAML."
         )
     letters = checked_axes(found, array.ndim, f"{source}/{wanted}")
     info = image_info(

@@ -62,7 +62,8 @@ def _axes(source: Path, series: tifffile.TiffPageSeries, axes: str | None) -> st
     if axes is None and not set(found) <= set(AXES):
         raise InputError(
             f"{source} has the axes {found} of lengths {lengths} and does not say what "
-            f"{''.join(sorted(set(found) - set(AXES)))} is. Give axes, e.g. TYX or ZYX."
+            f"{''.join(sorted(set(found) - set(AXES)))} is. Give axes, e.g. TYX or ZYX: by "
+            "--axes, or input.axes in a YAML."
         )
     letters = checked_axes(axes or found, len(found), f"{source} (axes {found}, shape {lengths})")
     if not letters.endswith("YX"):
