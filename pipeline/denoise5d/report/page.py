@@ -99,8 +99,8 @@ def _summary(findings: Findings) -> Html:
     words = f"All {len(verdicts)} checks found what is to be expected."
     if counts[Grade.GOOD] < len(verdicts):
         words = (
-            f"Of {len(verdicts)} checks {counts[Grade.GOOD]} found what is to be expected, "
-            f"look at {counts[Grade.DOUBT]}, {counts[Grade.BAD]} found something wrong."
+            f"{len(verdicts)} checks: {counts[Grade.GOOD]} right, {counts[Grade.DOUBT]} to look "
+            f"at, {counts[Grade.BAD]} wrong."
         )
     ordered = sorted(verdicts, key=lambda v: -list(Grade).index(v.grade))
     return section(
