@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from denoise5d.errors import InputError
 from denoise5d.geometry import Box
 from denoise5d.sources.description import Sizes, chosen, image_info
-from denoise5d.sources.readers import closed_unless_good, no_axes, reader
+from denoise5d.sources.readers import opened, plane_words, reading
 from denoise5d.store import Image, ImageInfo
 
 _AXES = "TCZYX"
@@ -72,17 +72,8 @@ class CziImage(Image):
         for inside in np.ndindex(box.shape[:3]):
             place = [a + i for a, i in zip(box.start, inside, strict=False)]
             plane = {axis: self._first[axis] + n for axis, n in zip("TCZ", place, strict=True)}
-            try:
-                with self._lock:
-                    values = self._czi.read(roi=region, plane=plane, scene=self._scene)
-            except MemoryError:
-                raise
-            except Exception as error:  # the library raises whatever it likes
-                t, c, z = place
-                raise InputError(
-                    f"{self.info.path}: the plane t {t}, c {c}, z {z} (from 0) cannot be read, the "
-                    f"file is damaged: {error}"
-                ) from error
+            with self._lock, reading(self.info.path, plane_words(*place)):
+                values = self._czi.read(roi=region, plane=plane, scene=self._scene)
             out[inside] = values[..., 0]
 
 
@@ -103,17 +94,13 @@ def open_czi(source: Path, *, axes: str | None = None, dataset: str | None = Non
     InputError
         The file is damaged or of a kind that is not taken.
     """
-    no_axes(source, axes)
-    library = reader("pylibCZIrw.czi", "czi", source)
-    try:
-        czi = library.CziReader(str(source))
-    except Exception as error:  # the library raises whatever it likes
-        raise InputError(f"{source} is damaged or cut short: {error}") from error
-    with closed_unless_good(source, czi.close):
-        return _opened(source, czi, dataset)
+    with opened(
+        source, axes, "pylibCZIrw.czi", "czi", lambda library: library.CziReader(str(source))
+    ) as czi:
+        return _image(source, czi, dataset)
 
 
-def _opened(source: Path, czi: Any, dataset: str | None) -> CziImage:
+def _image(source: Path, czi: Any, dataset: str | None) -> CziImage:
     lengths = {
         axis: end - start for axis, (start, end) in czi.total_bounding_box_no_pyramid.items()
     }

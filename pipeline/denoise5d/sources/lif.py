@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from denoise5d.errors import InputError
 from denoise5d.geometry import AXES, Box
 from denoise5d.sources.description import Sizes, chosen, image_info
-from denoise5d.sources.readers import closed_unless_good, no_axes, reader
+from denoise5d.sources.readers import opened, plane_words, reading
 from denoise5d.store import Image, ImageInfo
 
 _MICROMETERS = 1e6  # in a metre, the unit of the file
@@ -55,17 +55,8 @@ class LifImage(Image):
         y, x = box.slices[3:]
         for inside in np.ndindex(box.shape[:3]):
             place = [a + i for a, i in zip(box.start, inside, strict=False)]
-            try:
-                with self._lock:
-                    frame = self._frames[tuple(place[AXES.index(axis)] for axis in self._outer)]
-            except MemoryError:
-                raise
-            except Exception as error:  # the library raises whatever it likes
-                t, c, z = place
-                raise InputError(
-                    f"{self.info.path}: the plane t {t}, c {c}, z {z} (from 0) cannot be read, the "
-                    f"file is damaged or cut short: {error}"
-                ) from error
+            with self._lock, reading(self.info.path, plane_words(*place)):
+                frame = self._frames[tuple(place[AXES.index(axis)] for axis in self._outer)]
             out[inside] = frame[y, x]
 
 
@@ -86,17 +77,11 @@ def open_lif(source: Path, *, axes: str | None = None, dataset: str | None = Non
     InputError
         The file is damaged or of a kind that is not taken.
     """
-    no_axes(source, axes)
-    library = reader("liffile", "lif", source)
-    try:
-        file = library.LifFile(source)
-    except Exception as error:  # the library raises whatever it likes
-        raise InputError(f"{source} is damaged or cut short: {error}") from error
-    with closed_unless_good(source, file.close):
-        return _opened(source, file, dataset)
+    with opened(source, axes, "liffile", "lif", lambda library: library.LifFile(source)) as file:
+        return _image(source, file, dataset)
 
 
-def _opened(source: Path, file: Any, dataset: str | None) -> LifImage:
+def _image(source: Path, file: Any, dataset: str | None) -> LifImage:
     images = list(file.images)
     shapes = [", ".join(f"{axis} {n}" for axis, n in image.sizes.items()) for image in images]
     words = [f"{image.name} ({shape})" for image, shape in zip(images, shapes, strict=True)]

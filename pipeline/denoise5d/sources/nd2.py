@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from denoise5d.errors import InputError
 from denoise5d.geometry import Box
 from denoise5d.sources.description import Sizes, chosen, image_info
-from denoise5d.sources.readers import closed_unless_good, no_axes, reader
+from denoise5d.sources.readers import opened, reading
 from denoise5d.store import Image, ImageInfo
 
 logger = logging.getLogger(__name__)
@@ -52,17 +52,9 @@ class Nd2Image(Image):
         shape = (self.info.shape[1], *self.info.shape[3:])
         for inside in np.ndindex(box.shape[0], box.shape[2]):
             t, z = box.start[0] + inside[0], box.start[2] + inside[1]
-            try:
-                with self._lock:
-                    frame = np.asarray(self._file.read_frame(self._frames[t, z])).reshape(shape)
-                out[inside[0], :, inside[1]] = frame[c, y, x]
-            except MemoryError:
-                raise
-            except Exception as error:  # the library raises whatever it likes
-                raise InputError(
-                    f"{self.info.path}: the frame t {t}, z {z} (from 0) cannot be read, the file "
-                    f"is damaged: {error}"
-                ) from error
+            with self._lock, reading(self.info.path, f"the frame t {t}, z {z} (from 0)"):
+                frame = np.asarray(self._file.read_frame(self._frames[t, z])).reshape(shape)
+            out[inside[0], :, inside[1]] = frame[c, y, x]
 
 
 def open_nd2(source: Path, *, axes: str | None = None, dataset: str | None = None) -> Nd2Image:
@@ -82,17 +74,11 @@ def open_nd2(source: Path, *, axes: str | None = None, dataset: str | None = Non
     InputError
         The file is damaged or of a kind that is not taken.
     """
-    no_axes(source, axes)
-    library = reader("nd2", "nd2", source)
-    try:
-        file = library.ND2File(source)
-    except Exception as error:  # the library raises whatever it likes
-        raise InputError(f"{source} is damaged or cut short: {error}") from error
-    with closed_unless_good(source, file.close):
-        return _opened(source, file, dataset)
+    with opened(source, axes, "nd2", "nd2", lambda library: library.ND2File(source)) as file:
+        return _image(source, file, dataset)
 
 
-def _opened(source: Path, file: Any, dataset: str | None) -> Nd2Image:
+def _image(source: Path, file: Any, dataset: str | None) -> Nd2Image:
     sizes = dict(file.sizes)
     if file.is_rgb:
         raise InputError(

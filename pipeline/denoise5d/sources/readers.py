@@ -73,6 +73,64 @@ def closed_unless_good(source: Path, close: Callable[[], object]) -> Iterator[No
         raise InputError(f"{source} is damaged or cut short: {error!r}") from error
 
 
+@contextmanager
+def opened(
+    source: Path, axes: str | None, module: str, extra: str, open_file: Callable[[Any], Any]
+) -> Iterator[Any]:
+    """Open a file of a format that names its axes, with the package that reads it.
+
+    The file stays open, unless what follows fails.
+
+    Parameters
+    ----------
+    source : Path
+        The file.
+    axes : str or None
+        Not to be given.
+    module, extra : str
+        As in `reader`.
+    open_file : callable
+        Opens the file, given the package.
+
+    Raises
+    ------
+    InputError
+        As `reader` and `closed_unless_good` do.
+    """
+    no_axes(source, axes)
+    library = reader(module, extra, source)
+    try:
+        file = open_file(library)
+    except Exception as error:  # the library raises whatever it likes
+        raise InputError(f"{source} is damaged or cut short: {error}") from error
+    with closed_unless_good(source, file.close):
+        yield file
+
+
+@contextmanager
+def reading(source: Path, what: str) -> Iterator[None]:
+    """Say what of a file cannot be read.
+
+    Raises
+    ------
+    InputError
+        Whatever happens inside, but for a lack of memory.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # the library raises whatever it likes
+        raise InputError(
+            f"{source}: {what} cannot be read, the file is damaged or cut short: {error}"
+        ) from error
+
+
+def plane_words(t: int, c: int, z: int) -> str:
+    """Write which plane: ``the plane t 0, c 1, z 2 (from 0)``."""
+    return f"the plane t {t}, c {c}, z {z} (from 0)"
+
+
 def no_axes(source: Path, axes: str | None) -> None:
     """Refuse axes that are given for a file which names them itself."""
     if axes is not None:
