@@ -348,7 +348,7 @@ def test_too_little_disk_is_refused_after_the_plan_is_shown(
     result = CliRunner().invoke(cli, ["plan", str(config)])
     assert "up to 16.0 KiB needed, 0.98 KiB free  TOO LITTLE" in result.stdout
     assert isinstance(result.exception, PlanError)
-    assert "has 0.00 GiB free, and the output may need 0.00 GiB" in str(result.exception)
+    assert "has 0.98 KiB free, and the output may need 16.0 KiB (" in str(result.exception)
     result = CliRunner().invoke(cli, ["plan", "--json", str(config)])
     assert json.loads(result.stdout)["free_bytes"] == 1000
     assert isinstance(result.exception, PlanError)

@@ -274,13 +274,13 @@ class Dispatch:
         """
         reason, suspect, innocent = self._failure(future)
         most = 1 + self._run.job.config.blocks.retries
+        level = self._stage.level
+        block = f"level {level}, " * bool(level) + f"block {attempt.block}"
         if innocent:
-            log.warning("block %d is done again: %s", attempt.block, reason)
+            log.warning("%s is done again: %s", block, reason)
             self._again.append(attempt.after(reason, counts=False))
             return
-        log.warning(
-            "block %d failed, attempt %d of %d: %s", attempt.block, attempt.number, most, reason
-        )
+        log.warning("%s failed, attempt %d of %d: %s", block, attempt.number, most, reason)
         if attempt.number >= most:
             self._run.failures.append(Failure(attempt.block, reason))
         elif suspect:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from denoise5d.errors import PlanError
 from denoise5d.ledger import Ledger
 from denoise5d.level_ledgers import level_ledger
-from denoise5d.machine import GIB
 from denoise5d.plan import Plan
 from denoise5d.prepare import Job
+from denoise5d.quantities import size
 from denoise5d.store import free_bytes, free_files
 
 _MANY_FILES = 1_000_000
@@ -39,8 +39,8 @@ def check_space(job: Job, ledger: Ledger | None = None) -> None:
     free = free_bytes(path)
     if free < needed:
         raise PlanError(
-            f"the disk of output.path {path} has {free / GIB:.2f} GiB free, and the output may "
-            f"need {needed / GIB:.2f} GiB (uncompressed); make room, or choose another output.path"
+            f"the disk of output.path {path} has {size(free)} free, and the output may "
+            f"need {size(needed)} (uncompressed); make room, or choose another output.path"
         )
     files = int(plan.image_inodes * left) + sum(v.inodes for v in levels)
     free_to_make = free_files(path)

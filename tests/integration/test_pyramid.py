@@ -361,7 +361,9 @@ def test_overwrite_begins_without_levels(project: Project, start: Start) -> None
     assert not (project.output / "1").exists()
 
 
-def test_a_level_that_cannot_be_read_below_fails(project: Project, start: Start) -> None:
+def test_a_level_that_cannot_be_read_below_fails(
+    project: Project, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     small(project)
     project.write(**SMALL | {"output": SMALL["output"] | {"pyramid": False}})
     start(project)
@@ -374,6 +376,7 @@ def test_a_level_that_cannot_be_read_below_fails(project: Project, start: Start)
     ) as caught:
         start(project)
     assert str(chunk) in str(caught.value)
+    assert "level 1, block 0 failed, attempt 1 of 1: " in caplog.text
     chunk.write_bytes(sound)
     start(project)
     check_pyramid(project, [FLAT, FLAT])
