@@ -16,6 +16,8 @@ import zarr
 from distributed import Client
 
 from denoise5d.execute import Run
+from denoise5d.ledger import Ledger
+from denoise5d.level_ledgers import level_ledgers
 from denoise5d.machine import peak_bytes, this_machine
 from denoise5d.prepare import open_input, prepare
 from runs import PATIENCE_SECONDS, Project, driver, structured
@@ -127,6 +129,30 @@ def test_two_blocks_fit_the_memory_of_six(
     assert max(r.seconds.wait for r in records) > 0, "nothing overlaps"
     used = max(record.peak_bytes for record in records) - idle
     assert used <= 6 * plan.padded_bytes
+
+
+@pytest.mark.parametrize("shards", [None, [1, 1, 1, 2048, 2048]], ids=["chunks", "shards"])
+def test_levels_fit_the_memory_of_blocks(
+    shards: list[int] | None, project: Project, client: Client, start: Callable[..., Run]
+) -> None:
+    """Of a pyramid that is made by itself, when all blocks have been done."""
+    block = (1, 1, 1, 2048, 2048)
+    image = zarr.create_array(
+        project.input, shape=(1, 2, 1, 4096, 4096), dtype="uint16", chunks=TILE, fill_value=0
+    )
+    for c in range(2):
+        image[0, c, 0] = np.tile(structured(TILE, "uint16")[0, 0, 0] + np.uint16(c), (16, 16))
+    output = {"chunks": list(TILE), "shards": shards}
+    cheap = {"denoise": {"iterations": 1, "patch": [0, 0, 0, 0, 0]}, "blocks": {"shape": [*block]}}
+    plan = start(project.write(output=output, **cheap)).job.plan
+    client.run(Path("/proc/self/clear_refs").write_text, "5")
+    idle = max(client.run(peak_bytes).values())
+    start(project.write(output=output | {"pyramid": True}, **cheap))
+    ledgers = level_ledgers(project.output)
+    assert [*ledgers] == [1, 2, 3, 4]
+    records = [r for path in ledgers.values() for r in Ledger.open(path, read_only=True).records()]
+    used = max(record.peak_bytes for record in records) - idle
+    assert 0 < used <= 6 * plan.padded_bytes
 
 
 def _small(folder: Path) -> Project:
