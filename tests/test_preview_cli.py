@@ -151,6 +151,24 @@ def test_where_there_is_no_noise_nothing_is_said_of_the_residual(project: Projec
     assert row.split().count("-") == 2
 
 
+def test_the_captions_say_what_crop_and_run_cost(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        import_module("denoise5d.cli.preview"), "save_preview", lambda *given: drawn.append(given)
+    )
+    result = CliRunner().invoke(cli, ["preview", str(project.yaml), "--size", "16"])
+    assert result.exit_code == 0
+    rows = [line for line in result.stdout.splitlines() if line.count("iB") == 2]
+    (_, _, _, panels, _) = drawn[0]
+    for row, panel in zip(rows, panels, strict=True):
+        name, crop, run = panel.caption.splitlines()
+        assert row.startswith(f"  {name} ")
+        for text in [*crop.split(", "), *run.removeprefix("run: ").split(", ")]:
+            assert text.removesuffix(" a worker") in row
+
+
 def test_the_table_comes_before_a_picture_that_cannot_be_written(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,12 @@ def test_planes_in_natural_order(tmp_path: Path, source: str) -> None:
         open_source(tmp_path / source, axes="YXZ")
 
 
+def test_folders_within_a_folder_need_a_pattern(tmp_path: Path) -> None:
+    write(tmp_path / "t0" / "z0.tif", STACK[0, 0, 0])
+    with pytest.raises(InputError, match=r"TIFFs in folders within: .*--pattern"):
+        open_source(tmp_path, axes="ZYX")
+
+
 def test_channels_in_natural_order(tmp_path: Path) -> None:
     for c, name in enumerate(("w1 DAPI", "w2 GFP")):
         write(tmp_path / f"{name}.TIF", STACK[0, c])

@@ -174,7 +174,10 @@ def _seam(found: Seams, *, exact: bool) -> Verdict:
         return Verdict(subject, Grade.GOOD if exact else Grade.DOUBT, words)
     ratio, error = found.ratio
     seam, none = (bound * found.beside for bound in SEAM_BOUNDS)
-    numbers = f"ratio {ratio:.3f} ± {2 * error:.3f}, jumps across faces to jumps beside them"
+    numbers = (
+        f"ratio {ratio:.3f} ± {2 * error:.3f}, jumps across faces to jumps beside them, which the "
+        f"image alone takes to {found.beside:.3f}"
+    )
     if ratio - _SURE * error > seam:
         if exact:  # structure that lies just there is likelier
             words = (

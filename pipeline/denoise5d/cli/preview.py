@@ -263,6 +263,14 @@ def _time(outcome: Outcome) -> str:
     return f"{outcome.seconds:.2f} s" if outcome.seconds < 1 else duration(outcome.seconds)
 
 
+def _run_words(outcome: Outcome) -> str:
+    if outcome.job is None or outcome.cost is None:
+        return "run: refused"
+    plan = outcome.job.plan
+    wall = duration(outcome.cost.wall_seconds(plan.budget.workers))
+    return f"run: {wall}, {size(plan.bytes_per_worker)} a worker"
+
+
 def _judgement(value: float, layout: str) -> str:
     """Write a number about the residual; where there is no noise there is none."""
     return "-" if isnan(value) else format(value, layout)
@@ -323,7 +331,8 @@ def _draw(path: Path, scene: Scene, crop: Box, outcomes: Sequence[Outcome]) -> N
     info = scene.image.info
     panels = [
         PreviewPanel(
-            caption=f"{outcome.variant.name}\n{_time(outcome)}, {size(outcome.memory_bytes)}",
+            caption=f"{outcome.variant.name}\n{_time(outcome)}, {size(outcome.memory_bytes)}\n"
+            f"{_run_words(outcome)}",
             below=f"residual {_judgement(outcome.spread, '.2f')}, "
             f"correlation {_judgement(outcome.correlation, '+.2f')}",
             result=outcome.stored,

@@ -15,7 +15,7 @@ from denoise5d.sources.lif import open_lif
 from denoise5d.sources.nd2 import open_nd2
 from denoise5d.sources.readers import closed_unless_good
 from denoise5d.sources.tiff import open_tiff
-from denoise5d.sources.tiff_series import is_series, open_series
+from denoise5d.sources.tiff_series import has_series_inside, is_series, open_series
 from denoise5d.store import Image, is_zarr, open_image
 
 Opener: TypeAlias = Callable[..., Image]
@@ -42,6 +42,11 @@ def open_source(path: Path, *, axes: str | None = None, dataset: str | None = No
     """
     if not is_zarr(path) and is_series(path):
         return open_series(path, axes=axes, dataset=dataset)
+    if not is_zarr(path) and has_series_inside(path):
+        raise InputError(
+            f"{path} has TIFFs in folders within: convert them with a --pattern of their names, "
+            "such as 't{T}/img_c{C}_z{Z}.tif'."
+        )
     if not path.is_file():
         return open_image(path, axes=axes, dataset=dataset)
     try:

@@ -97,6 +97,13 @@ def is_series(path: Path) -> bool:
     return not path.exists() and any(_is_pattern(part) for part in path.parts)
 
 
+def has_series_inside(path: Path) -> bool:
+    """Tell whether there are TIFFs in the folders of a folder: their numbers need a pattern."""
+    with suppress(OSError):
+        return any(file.suffix.lower() in _SUFFIXES for file in path.glob("*/*"))
+    return False
+
+
 def open_series(source: Path, *, axes: str | None = None, dataset: str | None = None) -> TiffSeries:
     """Open many TIFFs as one image.
 
