@@ -175,8 +175,8 @@ def _seam(found: Seams, *, exact: bool) -> Verdict:
     ratio, error = found.ratio
     seam, none = (bound * found.beside for bound in SEAM_BOUNDS)
     numbers = (
-        f"ratio {ratio:.3f} ± {2 * error:.3f}, jumps across faces to jumps beside them, which the "
-        f"image alone takes to {found.beside:.3f}"
+        f"ratio {ratio:.3f} ± {2 * error:.3f}, jumps across faces to jumps beside them; planes "
+        f"without a face reach {found.beside:.3f}"
     )
     if ratio - _SURE * error > seam:
         if exact:  # structure that lies just there is likelier
