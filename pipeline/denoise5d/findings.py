@@ -19,6 +19,7 @@ from denoise5d.quantities import number
 from denoise5d.store import read_provenance
 from denoise5d.timeline import Timeline, read_timeline
 from denoise5d.verdicts import (
+    Grade,
     Verdict,
     memory_verdict,
     noise_verdict,
@@ -153,6 +154,9 @@ def _verdicts(
     found.append(memory_verdict(timeline.peak_bytes, projected))
     again = sum(timeline.reasons.values())
     found.append(retry_verdict(run.ledger.blocks, timeline.retried, again))
+    if run.left:
+        words = f"{number(run.left, 'block')} of its levels are left: `denoise5d run` goes on."
+        found.append(Verdict("pyramid", Grade.DOUBT, words))
     return found
 
 

@@ -220,6 +220,26 @@ def test_a_run_that_is_not_finished(project: Project, start: Start) -> None:
     assert not (project.ledger.parent / "report.html").exists()
 
 
+def test_a_pyramid_that_is_not_finished(project: Project, start: Start) -> None:
+    quick = {"denoise": {"iterations": 1, "patch": [0, 0, 0, 1, 1]}}
+    project.image(structured((1, 1, 1, 260, 40), "uint16"), chunks=(1, 1, 1, 130, 40))
+    start(project.write(output={"pyramid": False}, **quick))
+    assert "of its levels" not in report(project).output
+    project.write(**quick)
+    words = " ".join(report(project).output.split())
+    assert "pyramid look here: 1 block of its levels" in words
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_first(
+    project: Project, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(project.image(structured((1, 1, 1, 32, 32), "uint16")).write())
+    module = import_module("denoise5d.cli.report")
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    monkeypatch.setattr(module, "gather", lambda *_: pytest.fail("it was worked in vain"))
+    assert "name a file elsewhere with --output" in refusal(project, OutputError)
+
+
 def test_no_run_or_another(project: Project, start: Start) -> None:
     project.image(structured((1, 1, 1, 32, 32), "uint16")).write()
     assert "no run of" in refusal(project, OutputError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from denoise5d.cli.console import counter, say, show_table
 from denoise5d.cli.plan import yaml_argument
 from denoise5d.config import load_config
-from denoise5d.errors import RefusedError
+from denoise5d.errors import OutputError, RefusedError
 from denoise5d.findings import finished_run, gather
 from denoise5d.ledger import run_folder
 from denoise5d.report import can_draw, write_report
@@ -44,15 +45,19 @@ def report(yaml: Path, output: Path | None) -> None:
     levels, noise, statistics of the residual, a check for seams, and how the run went. However
     large the image, a few hundred small boxes of it are read.
 
-    Exits with 75 if some blocks are left to do, with 2 if no run was begun or the YAML has changed
-    since. The checks of the page are no exit code; `denoise5d verify` has one.
+    Exits with 75 if blocks of the image are left to do, with 2 if no run was begun or the YAML has
+    changed since. The checks of the page are no exit code; `denoise5d verify` has one.
     """
     if not can_draw():
         raise RefusedError("a report needs matplotlib: pip install 'denoise5d[report]'")
     run = finished_run(load_config(yaml))
+    path = output or run_folder(run.output.path) / "report.html"
+    if not os.access(path.absolute().parent, os.W_OK):  # before minutes of work
+        raise OutputError(
+            f"the folder {path.parent} cannot be written: name a file elsewhere with --output"
+        )
     with counter("looking") as look, counter("noise") as listen:
         findings = gather(run, look, listen)
-    path = output or run_folder(run.output.path) / "report.html"
     write_report(path, findings)
     show_table(
         f"Checks of {run.output.path}",
