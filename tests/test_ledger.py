@@ -268,7 +268,7 @@ def test_a_header_needs_its_number_of_blocks(path, blocks):
 
 def test_create_never_replaces_a_ledger(path):
     written(path)
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`denoise5d run --overwrite`"):
         Ledger.create(path, HEADER)
     assert Ledger.open(path).done_count == 3
 

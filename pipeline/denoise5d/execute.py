@@ -231,13 +231,13 @@ def _resume(job: Job, image: Image) -> Run:
     if not output.exists():
         raise OutputError(
             f"{output} is gone, but its ledger {path} says that {ledger.done_count} blocks are "
-            f"done; put it back, or begin anew with --overwrite"
+            f"done; put it back, or begin anew with `denoise5d run --overwrite`"
         )
     open_output(output)
     if not ledger.is_of(read_provenance(output)):
         raise OutputError(
             f"{output} is not the image that its ledger {path} tells of; put that one back, or "
-            f"begin anew with --overwrite"
+            f"begin anew with `denoise5d run --overwrite`"
         )
     wanted = job.config.blocks.shape
     if wanted is not None and wanted != job.plan.grid.block_shape:

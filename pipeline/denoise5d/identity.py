@@ -132,7 +132,7 @@ def frozen_noise(header: dict[str, Any]) -> list[NoiseModel]:
     except (KeyError, TypeError) as error:
         raise OutputError(
             f"the ledger does not say with which noise its run began ({error!r}); "
-            f"begin anew with --overwrite"
+            f"begin anew with `denoise5d run --overwrite`"
         ) from error
 
 

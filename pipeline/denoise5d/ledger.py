@@ -87,7 +87,10 @@ class Ledger:
         if not _is_count(header.get("blocks")):
             raise ValueError(f"the header needs `blocks`, a number above 0: {header!r}")
         if path.exists():
-            raise OutputError(f"{path} exists: go on with that run, or use --overwrite.")
+            raise OutputError(
+                f"{path} exists: go on with that run, or begin anew with `denoise5d run "
+                f"--overwrite`."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".new")
         with temporary.open("wb") as file:
@@ -198,7 +201,8 @@ def check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> None:
         raise FingerprintError(
             f"this output was begun with other parameters ({path}):{lines}\n"
             f"Blocks of both must not be mixed. Restore the old values to go on, choose another "
-            f"output.path, or begin anew with --overwrite (the blocks done so far are lost)."
+            f"output.path, or begin anew with `denoise5d run --overwrite` (the blocks "
+            f"done so far are lost)."
         )
 
 
@@ -238,7 +242,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         raise OutputError(
             f"{path}:1: the first line must be the header of a ledger of format {_FORMAT}, got "
             f"{_excerpt(line)}. Go on with the version of denoise5d that began it, begin anew "
-            f"with --overwrite, or choose another output.path."
+            f"with `denoise5d run --overwrite`, or choose another output.path."
         )
     if "fingerprint" in header:  # a level's ledger has none
         header["fingerprint"] = _with_format(header["fingerprint"])
@@ -270,7 +274,8 @@ def _read_records(path: Path, blocks: int) -> Iterator[tuple[BlockRecord, int]]:
                 raise OutputError(
                     f"{path}:{number}: must be the record of a finished block, got "
                     f"{_excerpt(line)} ({error!r}). The file is damaged: cut it off before this "
-                    f"line (the blocks from there on are computed again), or use --overwrite."
+                    f"line (the blocks from there on are computed again), or begin anew with "
+                    f"`denoise5d run --overwrite`."
                 ) from error
             yield record, end
 

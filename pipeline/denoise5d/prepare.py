@@ -255,7 +255,7 @@ def _begun_cut(ledger: Ledger) -> tuple[BlockGrid, Layout, bool]:
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(
             f"{ledger.path} does not say how its run was cut into blocks ({error!r}); "
-            f"begin anew with --overwrite"
+            f"begin anew with `denoise5d run --overwrite`"
         ) from error
     return BlockGrid(image_shape, block_shape, halo), layout, exact_halo
 

@@ -96,7 +96,7 @@ def _pyramid(levels: Sequence[LevelStatus]) -> str:
         if at.blocks_done < at.blocks:
             done = f"{at.blocks_done} of {number(at.blocks, 'block')} done"
             return f"level {at.level} of {len(levels)}: {done}"
-    return f"all {number(len(levels), 'level')} done"
+    return f"{number(len(levels), 'level')} done"
 
 
 def _jobs(jobs: Sequence[QueuedJob] | None) -> list[tuple[str, str]]:

@@ -252,7 +252,8 @@ def open_output(path: Path, level: int = 0) -> Output:
         array = zarr.open_array(path / str(level), mode="r+", zarr_format=found_format(path))
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(
-            f"{path} cannot be opened: {error}. If it is incomplete, start anew with --overwrite."
+            f"{path} cannot be opened: {error}. If it is incomplete, start anew "
+            f"with `denoise5d run --overwrite`."
         ) from error
     if array.ndim != NDIM:
         raise OutputError(f"{path} must hold an array of axes TCZYX, got {array.ndim} axes")
