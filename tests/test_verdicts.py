@@ -100,6 +100,7 @@ def test_memory() -> None:
 
 def test_retries() -> None:
     assert retry_verdict(10, 0, 0).grade is Grade.GOOD
+    assert retry_verdict(1, 0, 0).words.startswith("1 block, ")
     assert "2 of 10 blocks" in retry_verdict(10, 2, 3).words
     assert retry_verdict(10, 0, 1).grade is Grade.DOUBT  # a preempted job: no attempt, but again
 

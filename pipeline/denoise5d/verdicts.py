@@ -14,7 +14,7 @@ import numpy as np
 
 from denoise5d.errors import NoiseError
 from denoise5d.noise_survey import ChannelNoise
-from denoise5d.quantities import grey_level
+from denoise5d.quantities import grey_level, number
 from denoise5d.residuals import CELL, ResidualStatistics
 from denoise5d.seams import Seams
 
@@ -219,9 +219,8 @@ def memory_verdict(peak: int, projected: int | None) -> Verdict:
 def retry_verdict(blocks: int, retried: int, again: int) -> Verdict:
     """Return what is thought of the attempts: `again` is how often a block was done once more."""
     if not retried and not again:
-        return Verdict(
-            "retries", Grade.GOOD, f"All {blocks} blocks were done at the first attempt."
-        )
+        words = f"{number(blocks, 'block')}, each done at the first attempt of its driver."
+        return Verdict("retries", Grade.GOOD, words)
     words = (
         f"{retried} of {blocks} blocks took more than one attempt, and are done now; the reasons "
         f"are below."

@@ -327,7 +327,7 @@ def _retries(findings: Findings) -> Html:
     title = element("h3", "Retries")
     blocks = findings.run.ledger.blocks
     if not timeline.retried and not timeline.reasons:
-        words = f"All {number(blocks, 'block')} were done at the first attempt."
+        words = f"{number(blocks, 'block')}, each done at the first attempt of its driver."
         return joined(title, element("p", words))
     words = f"{timeline.retried} of {number(blocks, 'block')} took more than one attempt."
     if not timeline.reasons:
