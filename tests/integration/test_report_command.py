@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -235,7 +237,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_first(
 ) -> None:
     start(project.image(structured((1, 1, 1, 32, 32), "uint16")).write())
     module = import_module("denoise5d.cli.report")
-    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    monkeypatch.setattr(module, "os", SimpleNamespace(access=lambda *_: False, W_OK=os.W_OK))
     monkeypatch.setattr(module, "gather", lambda *_: pytest.fail("it was worked in vain"))
     assert "name a file elsewhere with --output" in refusal(project, OutputError)
 
