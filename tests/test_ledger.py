@@ -325,6 +325,7 @@ def test_differences_have_dotted_keys_and_both_values():
         ({"a": None}, {"a": False}, "a: null -> false"),
         ({"a": {}}, {"a": []}, "a: {} -> []"),
         ({"a": [{"b": 1}]}, {"a": [{"b": 1}, {"b": 2}]}, "a[1].b: (none) -> 2"),
+        ({"a": {"b": 1, "c": 2}}, {"a": None}, 'a: {"b": 1, "c": 2} -> null'),
     ],
 )
 def test_a_difference(old, new, line):

@@ -21,6 +21,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -211,22 +212,35 @@ def diff_fingerprints(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
 
     Both are compared as JSON, so that a tuple equals a list.
     """
-    before, after = (dict(_leaves(json.loads(json.dumps(values)))) for values in (old, new))
-    keys = sorted(before.keys() | after.keys())
-    pairs = ((key, before.get(key, "(none)"), after.get(key, "(none)")) for key in keys)
-    return [f"{key}: {a} -> {b}" for key, a, b in pairs if a != b]
+    before, after = (json.loads(json.dumps(values)) for values in (old, new))
+    return list(_differences(before, after))
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted key and the JSON of every value; a list of plain values is one value."""
-    if isinstance(value, dict) and (value or not key):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        for i, item in enumerate(value):
-            yield from _leaves(item, f"{key}[{i}]")
+_MISSING = object()
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """Yield a line for every value that differs; a list of plain values is one value.
+
+    What is a group on one side and a value on the other differs as a whole.
+    """
+    there = [value for value in (old, new) if value is not _MISSING]
+    if any(there) and all(isinstance(value, dict) for value in there):
+        for name in sorted({name for value in there for name in value}):
+            a, b = (_MISSING if v is _MISSING else v.get(name, _MISSING) for v in (old, new))
+            yield from _differences(a, b, f"{key}.{name}" if key else name)
+    elif all(map(_is_list_of_groups, there)):
+        pairs = zip_longest(*([] if v is _MISSING else v for v in (old, new)), fillvalue=_MISSING)
+        for number, (a, b) in enumerate(pairs):
+            yield from _differences(a, b, f"{key}[{number}]")
     else:
-        yield key, json.dumps(value)
+        before, after = ("(none)" if v is _MISSING else json.dumps(v) for v in (old, new))
+        if before != after:
+            yield f"{key}: {before} -> {after}"
+
+
+def _is_list_of_groups(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
