@@ -38,7 +38,7 @@ def done(project: Project, start: Start) -> Project:
         ({"denoise": {"iterations": 1}}, "denoise.windows: "),
         ({"denoise": {"method": "ridge"}}, "denoise.ridge"),
         ({"noise": {"gain": 2, "offset": 0}}, "noise[0].gain: 1.0 -> 2.0"),
-        ({"noise": "auto"}, 'noise: (none) -> "auto"'),
+        ({"noise": "auto"}, 'noise: [{"gain": 1.0, "offset": 0.0, "read_noise": 0.5}] -> "auto"'),
         ({"blocks": BLOCKS | {"halo": [0, 0, 0, 1, 1]}}, "blocks.halo: "),
         ({"output": OUTPUT | {"dtype": "float32"}}, 'output.dtype: "uint16" -> "float32"'),
         ({"output": OUTPUT | {"chunks": [1, 1, 1, 32, 32]}}, "output.chunks: "),
