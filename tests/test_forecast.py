@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from denoise5d.cluster import worker_script
 from denoise5d.config import load_config
 from denoise5d.errors import PlanError
 from denoise5d.forecast import Forecast, check_time, forecast
+from denoise5d.levels import PyramidLevel
 from denoise5d.machine import GIB, Machine
 from denoise5d.prepare import Job, describe_input, prepare
 
@@ -90,6 +93,25 @@ def test_times_by_hand(tmp_path: Path) -> None:
     )
     many = job(tmp_path, cpus=10, blocks=blocks)
     assert forecast(many, rate=1000).block_seconds == pytest.approx(_voxels(many) / 8000)
+
+
+def test_levels_take_time_of_files_whatever_the_kernel_does(tmp_path: Path) -> None:
+    found = job(tmp_path, cpus=4)
+    assert not found.plan.levels
+    without = forecast(found)
+    level = PyramidLevel(
+        1, found.plan.grid.image_shape, (1, 1, 2, 2, 2), (1, 1, 2, 2, 2), found.plan.layout,
+        found.plan.grid.block_shape, found.plan.grid.block_shape,
+    )  # fmt: skip
+    with_level = forecast(replace(found, plan=replace(found.plan, levels=(level,))))
+    assert without.level_seconds == 0
+    assert with_level.level_seconds == pytest.approx(
+        prod(found.plan.grid.image_shape) / (20e6 * found.io_threads)
+    )
+    assert with_level.wall_seconds(1) - without.wall_seconds(1) == pytest.approx(
+        with_level.level_seconds
+    )
+    assert with_level.wall_seconds(10**6) == pytest.approx(with_level.block_seconds, rel=1e-3)
 
 
 def _voxels(found: Job) -> int:
@@ -225,8 +247,10 @@ def test_the_plan_of_the_embryo_as_json(embryo: Path) -> None:
 def test_another_rate(embryo: Path) -> None:
     usual, half = (json.loads(plan("--json", "--rate", r, embryo).stdout) for r in (2, 1))
     assert (usual["rate"], half["rate"]) == (2e6, 1e6)
-    for key in ("block_seconds", "worker_seconds"):
-        assert half[key] == pytest.approx(2 * usual[key])
+    assert half["block_seconds"] == pytest.approx(2 * usual["block_seconds"])
+    assert half["level_seconds"] == usual["level_seconds"] > 0  # no kernel is in it
+    of_blocks = [found["worker_seconds"] - found["level_seconds"] for found in (half, usual)]
+    assert of_blocks[0] == pytest.approx(2 * of_blocks[1])
     assert "1.00 Mvoxel/s and thread" in rows(plan("--rate", 1, embryo))["time"]
     assert plan("--rate", 0, embryo).exit_code == 2
 

@@ -99,7 +99,8 @@ def finished_run(config: Config) -> BegunRun:
     if left:
         raise StoppedEarlyError(
             f"a report is made of a finished run, and {left} of "
-            f"{number(run.ledger.blocks, 'block')} are not done: `denoise5d run {config.source}` "
+            f"{number(run.ledger.blocks, 'block')} {'is' if left == 1 else 'are'} not done: "
+            f"`denoise5d run {config.source}` "
             f"goes on, `denoise5d status {config.source}` says how far it is"
         )
     return run

@@ -37,6 +37,10 @@ _SEARCH = 0.2
 _EFFICIENCY = 0.8
 """Of many threads, compared with one."""
 
+_LEVEL_RATE = 20e6
+"""Voxels that a level of the pyramid reads per second and thread of a worker's files; half of what
+ledgers of runs have shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -50,15 +54,19 @@ class Forecast:
         For the largest block.
     worker_seconds : float
         Of all workers together; divided by their number, the time of the whole run at best.
+    level_seconds : float
+        The part of it that goes into the levels of the pyramid.
     """
 
     rate: float
     block_seconds: float
     worker_seconds: float
+    level_seconds: float = 0.0
 
     def wall_seconds(self, workers: int) -> float:
         """Return the time of the whole run with so many workers, at best."""
-        return max(self.worker_seconds / workers, self.block_seconds)
+        blocks = max((self.worker_seconds - self.level_seconds) / workers, self.block_seconds)
+        return blocks + self.level_seconds / workers
 
 
 def forecast(job: Job, *, rate: float | None = None) -> Forecast:
@@ -75,10 +83,12 @@ def forecast(job: Job, *, rate: float | None = None) -> Forecast:
     rate = rate or _rate(job.parameters, plan)
     a_worker = rate * plan.budget.threads * (_EFFICIENCY if plan.budget.threads > 1 else 1)
     voxels = prod(plan.grid.image_shape) * plan.redundancy
+    levels = sum(prod(level.below) for level in plan.levels) / (_LEVEL_RATE * job.io_threads)
     return Forecast(
         rate=rate,
         block_seconds=prod(plan.grid.largest_padded) / a_worker,
-        worker_seconds=voxels / a_worker,
+        worker_seconds=voxels / a_worker + levels,
+        level_seconds=levels,
     )
 
 

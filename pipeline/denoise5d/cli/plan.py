@@ -70,6 +70,7 @@ def plan(yaml: Path, as_json: bool, rate: float | None) -> None:
       files                           of all of it
       rate                            voxels per second and thread that the times are reckoned with
       block_seconds, worker_seconds   of the largest block; of all workers together
+      level_seconds                   the part of the latter that goes into the pyramid
       output_bytes, free_bytes        needed at most, and free on its disk
       jobs                            of a batch system: kind, count, gib, seconds, scripts; or null
       begun                           whether an earlier run left blocks to go on with
@@ -206,6 +207,8 @@ def _time_rows(job: Job, expected: Forecast) -> list[tuple[str, str]]:
     plan, batch = job.plan, job.config.cluster.batch
     best = expected.wall_seconds(plan.budget.workers)
     guess = f"{duration(expected.block_seconds)} a block, at {voxels(expected.rate)}/s and thread"
+    if expected.level_seconds:
+        guess += f"; the pyramid {duration(expected.level_seconds / plan.budget.workers)}"
     rows = [("time", f"about {duration(best)}; {guess}")]
     if batch is None:
         return rows
