@@ -74,6 +74,18 @@ def test_a_fraction_of_the_noise_between_blocks_is_a_seam(image: Image) -> None:
         assert each.worst[0] > each.ratio[0]
 
 
+def test_a_tenth_of_the_noise_is_a_seam_where_the_image_is_smooth() -> None:
+    rng = np.random.default_rng(1)
+    smooth = gaussian_filter(rng.standard_normal(SHAPE), (0, 0, 2, 8, 8))
+    rest = gaussian_filter(rng.standard_normal(SHAPE), (0, 0, 0.7, 1, 1))
+    image = 100 + 3 * SIGMA * smooth / smooth.std() + 0.1 * SIGMA * rest / rest.std()
+    assert all(v.grade is not Grade.BAD for v in seam_verdicts(look(image), exact=False))
+    for block in GRID:
+        image[block.core.slices] += 0.1 * SIGMA * rng.standard_normal()
+    verdicts = seam_verdicts(look(image)[1:], exact=False)
+    assert [v.grade for v in verdicts] == [Grade.BAD] * 2
+
+
 def test_the_same_offsets_elsewhere_are_no_seam(image: Image) -> None:
     """What is found is at the faces: the same steps, four voxels beside them, are not."""
     elsewhere = image.copy()

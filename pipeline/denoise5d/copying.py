@@ -120,7 +120,7 @@ def _copied_by_processes(copying: Copying, numbers: Sequence[int], workers: int)
                 yield future.result()
             except CancelledError:
                 continue
-            except Exception as first:
+            except Exception as first:  # raised below, when what is in work has ended
                 if error is None:
                     error = first
                     for waiting in futures:

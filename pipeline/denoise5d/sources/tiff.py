@@ -211,7 +211,7 @@ def _opened(
 ) -> TiffImage:
     try:
         images, pages = list(tif.series), len(tif.pages)
-    except Exception as error:
+    except Exception as error:  # tifffile looks for the other pages only now
         raise InputError(f"{source} is not a TIFF, or damaged: {error}") from error
     if complaints:  # tifffile goes on with the pages that it finds
         raise InputError(
